@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The one error type of the crate.
+
+use core::fmt;
+
+use crate::handle::Handle;
+use crate::pasid::{Pasid, PasidWidth};
+use crate::range::PasidRange;
+
+/// `core::result::Result` with this crate's [`Error`].
+///
+/// ```
+/// fn first() -> pasid::Result<pasid::Pasid> {
+///     pasid::Pasid::new(1)
+/// }
+/// assert_eq!(first().map(|pasid| pasid.get()), Ok(1));
+/// ```
+pub type Result<T, E = Error> = core::result::Result<T, E>;
+
+/// Why a call failed. A call that fails has changed nothing.
+///
+/// Each failure is a variant of its own and carries the value that caused it.
+/// For C there are two numbers: [`errno`](Error::errno), which is Linux's and
+/// coarse, and [`code`](Error::code), which is one for each variant.
+///
+/// # Examples
+/// ```
+/// use pasid::{Error, Pasid};
+///
+/// let error = Pasid::new(1 << 20).unwrap_err();
+/// assert_eq!(error, Error::InvalidPasid { value: 1 << 20 });
+/// assert_eq!(error.errno(), 22);
+/// assert_eq!(error.to_string(), "1048576 is not a PASID: it needs more than 20 bits");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Error {
+    /// The number needs more than 20 bits. `EINVAL`.
+    InvalidPasid {
+        /// The number that was given.
+        value: u32,
+    },
+    /// The width is above 20 bits. `EINVAL`.
+    InvalidWidth {
+        /// The width that was given, in bits.
+        bits: u32,
+    },
+    /// The range is empty. `EINVAL`.
+    InvalidRange {
+        /// The first PASID that was given.
+        first: Pasid,
+        /// The last PASID that was given, below `first` or used up.
+        last: Pasid,
+    },
+    /// The word is not the raw form of a handle. `EINVAL`.
+    InvalidHandle {
+        /// The word that was given.
+        raw: u64,
+    },
+    /// No PASID of the request was free at some instant during the call. `ENOSPC`.
+    Exhausted {
+        /// The range that was searched.
+        range: PasidRange,
+    },
+    /// No PASID of the request was free, but some wait for a flush. `EAGAIN`.
+    AwaitingFlush {
+        /// The range that was searched.
+        range: PasidRange,
+    },
+    /// The set may have no more PASIDs. `EDQUOT`.
+    QuotaExceeded {
+        /// The set's quota, in PASIDs.
+        quota: u32,
+    },
+    /// There was no memory; every free PASID of the request lies where none is. `ENOMEM`.
+    OutOfMemory,
+    /// The PASID is reserved and never handed out. `EPERM`.
+    Reserved(Pasid),
+    /// The PASID has more bits than the table or space. `EOVERFLOW`.
+    DoesNotFit {
+        /// The PASID that is too wide.
+        pasid: Pasid,
+        /// The width that it does not fit.
+        width: PasidWidth,
+    },
+    /// The table has no PASID support: its width is 0. `EOPNOTSUPP`.
+    NoPasidSupport,
+    /// A global set holds the PASID. `EBUSY`.
+    HeldGlobally(Pasid),
+    /// A local or group set holds the PASID. `EBUSY`.
+    HeldLocally(Pasid),
+    /// The PASID is attached to that table already. `EBUSY`.
+    AlreadyAttached(Pasid),
+    /// The PASID that was asked for is not free. `EBUSY`.
+    InUse(Pasid),
+    /// The table is paused around a device reset. `EBUSY`.
+    Paused,
+    /// The PASID is not allocated. `ENOENT`.
+    NotFound(Pasid),
+    /// The PASID is not attached to that table. `ENOENT`.
+    NotAttached(Pasid),
+    /// The PASID was revoked and waits for its last reference. `ESHUTDOWN`.
+    BeingFreed(Pasid),
+    /// The handle's allocation is over, or it is another space's. `ESTALE`.
+    Stale(Handle),
+    /// The PASID belongs to another set. `EACCES`.
+    WrongSet(Pasid),
+    /// The reference count is at its largest value. `EMLINK`.
+    TooManyReferences(Handle),
+    /// The table or set is closing and takes no new calls. `ENODEV`.
+    Closing,
+    /// The answer lies behind the bytes that could be read. `EINVAL`.
+    ConfigSpaceTruncated {
+        /// How many bytes of the 4096 there are.
+        len: usize,
+    },
+    /// The configuration space reads as all ones: the device is gone. `ENODEV`.
+    DeviceGone,
+    /// The capability list comes back to an entry it has passed. `EINVAL`.
+    CapabilityListLoop {
+        /// Offset of the entry that is reached twice, in bytes.
+        offset: u16,
+    },
+    /// The capability list leads to where no capability can be. `EINVAL`.
+    CapabilityListBroken {
+        /// The bad offset, in bytes.
+        offset: u16,
+    },
+}
+
+// Numbers of Linux's generic errno list (include/uapi/asm-generic/errno.h and
+// errno-base.h), which x86, Arm and RISC-V share.
+const EPERM: i32 = 1;
+const ENOENT: i32 = 2;
+const EAGAIN: i32 = 11;
+const ENOMEM: i32 = 12;
+const EACCES: i32 = 13;
+const EBUSY: i32 = 16;
+const ENODEV: i32 = 19;
+const EINVAL: i32 = 22;
+const ENOSPC: i32 = 28;
+const EMLINK: i32 = 31;
+const EOVERFLOW: i32 = 75;
+const EOPNOTSUPP: i32 = 95;
+const ESHUTDOWN: i32 = 108;
+const ESTALE: i32 = 116;
+const EDQUOT: i32 = 122;
+
+impl Error {
+    /// The Linux error number, positive, for every variant.
+    ///
+    /// Several variants share a number; [`code`](Error::code) tells them
+    /// apart. The numbers are those of x86, Arm and RISC-V (Linux's
+    /// `asm-generic/errno.h`), on every target.
+    ///
+    /// ```
+    /// use pasid::{Error, Pasid};
+    ///
+    /// assert_eq!(Error::OutOfMemory.errno(), 12); // ENOMEM
+    /// assert_eq!(Error::InUse(Pasid::ZERO).errno(), Error::Paused.errno()); // EBUSY
+    /// ```
+    #[must_use]
+    pub const fn errno(self) -> i32 {
+        match self {
+            Error::InvalidPasid { .. }
+            | Error::InvalidWidth { .. }
+            | Error::InvalidRange { .. }
+            | Error::InvalidHandle { .. }
+            | Error::ConfigSpaceTruncated { .. }
+            | Error::CapabilityListLoop { .. }
+            | Error::CapabilityListBroken { .. } => EINVAL,
+            Error::Exhausted { .. } => ENOSPC,
+            Error::AwaitingFlush { .. } => EAGAIN,
+            Error::QuotaExceeded { .. } => EDQUOT,
+            Error::OutOfMemory => ENOMEM,
+            Error::Reserved(_) => EPERM,
+            Error::DoesNotFit { .. } => EOVERFLOW,
+            Error::NoPasidSupport => EOPNOTSUPP,
+            Error::HeldGlobally(_)
+            | Error::HeldLocally(_)
+            | Error::AlreadyAttached(_)
+            | Error::InUse(_)
+            | Error::Paused => EBUSY,
+            Error::NotFound(_) | Error::NotAttached(_) => ENOENT,
+            Error::BeingFreed(_) => ESHUTDOWN,
+            Error::Stale(_) => ESTALE,
+            Error::WrongSet(_) => EACCES,
+            Error::TooManyReferences(_) => EMLINK,
+            Error::Closing | Error::DeviceGone => ENODEV,
+        }
+    }
+
+    /// The number of the variant, for C and for logs.
+    ///
+    /// Never 0, one for each variant, and never given to another one later.
+    ///
+    /// ```
+    /// use pasid::{Error, Pasid};
+    ///
+    /// assert_eq!(Error::InUse(Pasid::ZERO).code(), 33);
+    /// assert_eq!(Error::Paused.code(), 34);
+    /// ```
+    #[must_use]
+    pub const fn code(self) -> u32 {
+        match self {
+            Error::InvalidPasid { .. } => 1,
+            Error::InvalidWidth { .. } => 2,
+            Error::InvalidRange { .. } => 3,
+            Error::InvalidHandle { .. } => 4,
+            Error::Exhausted { .. } => 10,
+            Error::AwaitingFlush { .. } => 11,
+            Error::QuotaExceeded { .. } => 12,
+            Error::OutOfMemory => 13,
+            Error::Reserved(_) => 20,
+            Error::DoesNotFit { .. } => 21,
+            Error::NoPasidSupport => 22,
+            Error::HeldGlobally(_) => 30,
+            Error::HeldLocally(_) => 31,
+            Error::AlreadyAttached(_) => 32,
+            Error::InUse(_) => 33,
+            Error::Paused => 34,
+            Error::NotFound(_) => 40,
+            Error::NotAttached(_) => 41,
+            Error::BeingFreed(_) => 42,
+            Error::Stale(_) => 43,
+            Error::WrongSet(_) => 44,
+            Error::TooManyReferences(_) => 45,
+            Error::Closing => 46,
+            Error::ConfigSpaceTruncated { .. } => 60,
+            Error::DeviceGone => 61,
+            Error::CapabilityListLoop { .. } => 62,
+            Error::CapabilityListBroken { .. } => 63,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Error::InvalidPasid { value } => {
+                write!(f, "{value} is not a PASID: it needs more than 20 bits")
+            }
+            Error::InvalidWidth { bits } => {
+                write!(
+                    f,
+                    "a width of {bits} bits is reserved: PASIDs have at most 20"
+                )
+            }
+            Error::InvalidRange { first, last } => write!(f, "the range {first}..={last} is empty"),
+            Error::InvalidHandle { raw } => write!(f, "{raw:#018x} is not a handle"),
+            Error::Exhausted { range } => write!(f, "no PASID of {range} is free"),
+            Error::AwaitingFlush { range } => {
+                write!(f, "no PASID of {range} is free, but some wait for a flush")
+            }
+            Error::QuotaExceeded { quota } => write!(f, "the set's quota of {quota} is used up"),
+            Error::OutOfMemory => f.write_str("out of memory"),
+            Error::Reserved(pasid) => write!(f, "PASID {pasid} is reserved"),
+            Error::DoesNotFit { pasid, width } => {
+                write!(f, "PASID {pasid} does not fit a width of {width}")
+            }
+            Error::NoPasidSupport => f.write_str("the table has no PASID support"),
+            Error::HeldGlobally(pasid) => write!(f, "PASID {pasid} is held by a global set"),
+            Error::HeldLocally(pasid) => write!(f, "PASID {pasid} is held by a local or group set"),
+            Error::AlreadyAttached(pasid) => write!(f, "PASID {pasid} is attached already"),
+            Error::InUse(pasid) => write!(f, "PASID {pasid} is in use"),
+            Error::Paused => f.write_str("the table is paused"),
+            Error::NotFound(pasid) => write!(f, "PASID {pasid} is not allocated"),
+            Error::NotAttached(pasid) => write!(f, "PASID {pasid} is not attached"),
+            Error::BeingFreed(pasid) => write!(f, "PASID {pasid} is being freed"),
+            Error::Stale(handle) => write!(f, "handle {handle} is stale"),
+            Error::WrongSet(pasid) => write!(f, "PASID {pasid} belongs to another set"),
+            Error::TooManyReferences(handle) => {
+                write!(
+                    f,
+                    "handle {handle} has as many references as can be counted"
+                )
+            }
+            Error::Closing => f.write_str("the table or set is closing"),
+            Error::ConfigSpaceTruncated { len } => {
+                write!(f, "the configuration space ends after {len} of 4096 bytes")
+            }
+            Error::DeviceGone => {
+                f.write_str("the configuration space reads as all ones: the device is gone")
+            }
+            Error::CapabilityListLoop { offset } => {
+                write!(
+                    f,
+                    "the capability list loops: it comes back to offset {offset:#05x}"
+                )
+            }
+            Error::CapabilityListBroken { offset } => {
+                write!(
+                    f,
+                    "the capability list is broken: nothing can be at offset {offset:#05x}"
+                )
+            }
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::string::ToString;
+    use std::vec::Vec;
+
+    /// Every variant with its errno, written down a second time.
+    fn every_error() -> Vec<(Error, i32)> {
+        let pasid = Pasid::MAX;
+        let range = PasidWidth::MAX.range();
+        let handle = Handle::new(pasid, 1, 2);
+        std::vec![
+            (Error::InvalidPasid { value: 1 << 20 }, 22),
+            (Error::InvalidWidth { bits: 31 }, 22),
+            (
+                Error::InvalidRange {
+                    first: pasid,
+                    last: Pasid::ZERO
+                },
+                22
+            ),
+            (Error::InvalidHandle { raw: 0 }, 22),
+            (Error::Exhausted { range }, 28),
+            (Error::AwaitingFlush { range }, 11),
+            (Error::QuotaExceeded { quota: 3 }, 122),
+            (Error::OutOfMemory, 12),
+            (Error::Reserved(pasid), 1),
+            (
+                Error::DoesNotFit {
+                    pasid,
+                    width: PasidWidth::ZERO
+                },
+                75
+            ),
+            (Error::NoPasidSupport, 95),
+            (Error::HeldGlobally(pasid), 16),
+            (Error::HeldLocally(pasid), 16),
+            (Error::AlreadyAttached(pasid), 16),
+            (Error::InUse(pasid), 16),
+            (Error::Paused, 16),
+            (Error::NotFound(pasid), 2),
+            (Error::NotAttached(pasid), 2),
+            (Error::BeingFreed(pasid), 108),
+            (Error::Stale(handle), 116),
+            (Error::WrongSet(pasid), 13),
+            (Error::TooManyReferences(handle), 31),
+            (Error::Closing, 19),
+            (Error::ConfigSpaceTruncated { len: 64 }, 22),
+            (Error::DeviceGone, 19),
+            (Error::CapabilityListLoop { offset: 0x100 }, 22),
+            (Error::CapabilityListBroken { offset: 0x40 }, 22),
+        ]
+    }
+
+    /// The place in `every_error`. A new variant does not compile until it is
+    /// written here, which is the reminder to list it there.
+    fn position(error: Error) -> usize {
+        match error {
+            Error::InvalidPasid { .. } => 0,
+            Error::InvalidWidth { .. } => 1,
+            Error::InvalidRange { .. } => 2,
+            Error::InvalidHandle { .. } => 3,
+            Error::Exhausted { .. } => 4,
+            Error::AwaitingFlush { .. } => 5,
+            Error::QuotaExceeded { .. } => 6,
+            Error::OutOfMemory => 7,
+            Error::Reserved(_) => 8,
+            Error::DoesNotFit { .. } => 9,
+            Error::NoPasidSupport => 10,
+            Error::HeldGlobally(_) => 11,
+            Error::HeldLocally(_) => 12,
+            Error::AlreadyAttached(_) => 13,
+            Error::InUse(_) => 14,
+            Error::Paused => 15,
+            Error::NotFound(_) => 16,
+            Error::NotAttached(_) => 17,
+            Error::BeingFreed(_) => 18,
+            Error::Stale(_) => 19,
+            Error::WrongSet(_) => 20,
+            Error::TooManyReferences(_) => 21,
+            Error::Closing => 22,
+            Error::ConfigSpaceTruncated { .. } => 23,
+            Error::DeviceGone => 24,
+            Error::CapabilityListLoop { .. } => 25,
+            Error::CapabilityListBroken { .. } => 26,
+        }
+    }
+
+    #[test]
+    fn every_error_has_its_errno() {
+        for (index, (error, errno)) in every_error().into_iter().enumerate() {
+            assert_eq!(position(error), index, "{error:?}");
+            assert_eq!(error.errno(), errno, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn codes_are_unique_and_not_zero() {
+        let codes: BTreeSet<u32> = every_error()
+            .iter()
+            .map(|(error, _)| error.code())
+            .collect();
+        assert_eq!(codes.len(), every_error().len());
+        assert!(!codes.contains(&0));
+    }
+
+    #[test]
+    fn messages_are_distinct_and_have_no_full_stop() {
+        let mut seen = BTreeSet::new();
+        for (error, _) in every_error() {
+            let message = error.to_string();
+            assert!(
+                !message.ends_with('.') && !message.contains('\n'),
+                "{message}"
+            );
+            assert!(
+                !message.starts_with(|c: char| c.is_uppercase() && !message.starts_with("PASID"))
+            );
+            assert!(seen.insert(message), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_small() {
+        assert!(size_of::<Error>() <= 16);
+    }
+}
