@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The table of checks, cheapest first.
+
+use anyhow::Result;
+
+use crate::command::{CommandLine, Project};
+use crate::summary::Outcome;
+use crate::{bench, freestanding, msrv, tidy};
+
+/// One check: `cargo xtask NAME`.
+pub(crate) struct Check {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    /// Whether `cargo xtask test`, and so the project's CI, runs it.
+    pub(crate) in_ci: bool,
+    /// A tool that a toolchain may come without.
+    needs: Option<Tool>,
+    work: Work,
+}
+
+/// A tool, how it is looked for, and how it is had.
+struct Tool {
+    probe: &'static str,
+    hint: &'static str,
+}
+
+enum Work {
+    /// Command lines alone, in this order; the first that fails ends the check.
+    Lines(fn(&Project) -> Vec<CommandLine>),
+    /// A check that looks at results itself. It prints the lines that it runs.
+    Function {
+        describe: &'static str,
+        run: fn(&Project) -> Result<Outcome>,
+    },
+}
+
+/// Every check there is.
+pub(crate) const CHECKS: &[Check] = &[
+    Check {
+        name: "fmt",
+        about: "Formatting",
+        in_ci: true,
+        needs: Some(Tool {
+            probe: "fmt --version",
+            hint: "rustfmt is not installed: rustup component add rustfmt",
+        }),
+        work: Work::Lines(|_| vec![CommandLine::cargo("fmt --all --check"), freestanding_fmt()]),
+    },
+    Check {
+        name: "tidy",
+        about: "SPDX lines, file lengths, white space, links between the documents",
+        in_ci: true,
+        needs: None,
+        work: Work::Function {
+            describe: tidy::DESCRIPTION,
+            run: tidy::run,
+        },
+    },
+    Check {
+        name: "clippy",
+        about: "Lints, with every warning an error",
+        in_ci: true,
+        needs: Some(Tool {
+            probe: "clippy --version",
+            hint: "clippy is not installed: rustup component add clippy",
+        }),
+        work: Work::Lines(clippy),
+    },
+    Check {
+        name: "doc",
+        about: "The documentation builds and its links lead somewhere",
+        in_ci: true,
+        needs: None,
+        work: Work::Lines(doc),
+    },
+    Check {
+        name: "unit",
+        about: "Unit, integration and documentation tests, all features and none",
+        in_ci: true,
+        needs: None,
+        work: Work::Lines(unit),
+    },
+    Check {
+        name: "freestanding",
+        about: "What the calls reach without an operating system: no panic, no allocator",
+        in_ci: true,
+        needs: None,
+        work: Work::Function {
+            describe: freestanding::DESCRIPTION,
+            run: freestanding::run,
+        },
+    },
+    Check {
+        name: "replay",
+        about: "The fuzz target's corpus, replayed",
+        in_ci: true,
+        needs: None,
+        work: Work::Lines(|_| vec![CommandLine::cargo("test -p pasid-fuzz --release")]),
+    },
+    Check {
+        name: "stress",
+        about: "Real threads against a shadow, with lost races counted",
+        in_ci: true,
+        needs: None,
+        work: Work::Lines(stress),
+    },
+    Check {
+        name: "loom",
+        about: "The models, at two preemptions",
+        in_ci: true,
+        needs: None,
+        work: Work::Lines(loom),
+    },
+    Check {
+        name: "msrv",
+        about: "The library with the oldest compiler it promises to build with",
+        in_ci: true,
+        needs: None,
+        work: Work::Function {
+            describe: msrv::DESCRIPTION,
+            run: msrv::run,
+        },
+    },
+    Check {
+        name: "bench",
+        about: "Measure, and print the ratios beside their goals",
+        in_ci: false,
+        needs: None,
+        work: Work::Function {
+            describe: bench::DESCRIPTION,
+            run: bench::run,
+        },
+    },
+    Check {
+        name: "fuzz",
+        about: "Fuzz for a while, from the corpus on",
+        in_ci: false,
+        needs: Some(Tool {
+            probe: "fuzz --version",
+            hint: "cargo-fuzz is not installed: cargo install --locked cargo-fuzz",
+        }),
+        work: Work::Lines(fuzz),
+    },
+];
+
+/// The format of the one crate that is not a member of the workspace.
+fn freestanding_fmt() -> CommandLine {
+    CommandLine::cargo("fmt --manifest-path xtask/freestanding/Cargo.toml --check")
+}
+
+fn clippy(project: &Project) -> Vec<CommandLine> {
+    let warnings = ["--", "-D", "warnings"];
+    // What the library may not contain, its tests aside: a panic there is a
+    // bug, whosever input it is.
+    let panics = "-D clippy::unwrap_used -D clippy::expect_used -D clippy::panic \
+         -D clippy::unreachable -D clippy::todo -D clippy::unimplemented";
+    vec![
+        CommandLine::cargo("clippy --workspace --all-targets --all-features").args(warnings),
+        CommandLine::cargo("clippy -p pasid --lib --no-default-features")
+            .args(warnings)
+            .args(panics.split_whitespace()),
+        // With the profile in which it is built: the other has no panic handler.
+        CommandLine::cargo("clippy --manifest-path xtask/freestanding/Cargo.toml --release")
+            .args(["--features", "canary"])
+            .env("CARGO_TARGET_DIR", project.target_for("freestanding"))
+            .args(warnings),
+    ]
+}
+
+fn doc(_: &Project) -> Vec<CommandLine> {
+    let deny = |line: &str| CommandLine::cargo(line).env("RUSTDOCFLAGS", "-D warnings");
+    vec![
+        deny("doc -p pasid --no-deps --all-features"),
+        deny("doc --workspace --no-deps --all-features --document-private-items"),
+    ]
+}
+
+fn unit(_: &Project) -> Vec<CommandLine> {
+    // The models, the benchmarks and the fuzz target have checks of their own.
+    let others = "--exclude loom-tests --exclude pasid-benches --exclude pasid-fuzz";
+    vec![
+        CommandLine::cargo(&format!("test --workspace {others} --all-features")),
+        CommandLine::cargo("test -p pasid --no-default-features"),
+    ]
+}
+
+fn stress(project: &Project) -> Vec<CommandLine> {
+    let line = CommandLine::cargo("test -p pasid --release --test stress")
+        .env("RUSTFLAGS", "--cfg pasid_events -D warnings")
+        .env("CARGO_TARGET_DIR", project.target_for("events"));
+    vec![line.args(["--", "--show-output"])]
+}
+
+fn loom(project: &Project) -> Vec<CommandLine> {
+    // The iteration counts are part of the result, so passing tests show what
+    // they printed.
+    let line = CommandLine::cargo("test -p loom-tests --profile loom")
+        .env("RUSTFLAGS", "--cfg loom -D warnings")
+        .env("LOOM_MAX_PREEMPTIONS", "2")
+        .env("LOOM_MAX_BRANCHES", "10000")
+        .env("CARGO_TARGET_DIR", project.target_for("loom"));
+    vec![line.args(["--", "--show-output"])]
+}
+
+fn fuzz(project: &Project) -> Vec<CommandLine> {
+    // Stable compilers have the instrumentation too; the sanitizer is for code
+    // that dereferences pointers of its input, and costs a third of the speed.
+    let line = CommandLine::cargo("fuzz run --fuzz-dir fuzz -s none ops --")
+        .env("RUSTC_BOOTSTRAP", "1")
+        .args([format!("-max_total_time={}", project.fuzz_seconds)]);
+    vec![line]
+}
+
+/// Prints every check with what it runs.
+pub(crate) fn list(project: &Project) {
+    println!("Each check is `cargo xtask NAME`; `cargo xtask test` runs those marked with *.");
+    for check in CHECKS {
+        println!(
+            "\n{} {:<13} {}",
+            if check.in_ci { '*' } else { ' ' },
+            check.name,
+            check.about
+        );
+        match &check.work {
+            Work::Lines(lines) => {
+                for line in lines(project) {
+                    println!("  $ {line}");
+                }
+            }
+            Work::Function { describe, .. } => println!("  {describe}"),
+        }
+    }
+}
+
+/// Runs one check. An error is for what keeps it from running to its end.
+pub(crate) fn run(project: &Project, check: &Check) -> Result<Outcome> {
+    if let Some(tool) = &check.needs
+        && !CommandLine::cargo(tool.probe).succeeds(&project.root)
+    {
+        return Ok(Outcome::Skipped(tool.hint.to_owned()));
+    }
+    match &check.work {
+        Work::Function { run, .. } => run(project),
+        Work::Lines(lines) => {
+            for line in lines(project) {
+                let status = line.run(&project.root)?;
+                if !status.success() {
+                    return Ok(Outcome::Failed(format!("`{line}`: {status}")));
+                }
+            }
+            Ok(Outcome::passed())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CHECKS;
+
+    #[test]
+    fn every_check_has_a_name_of_its_own() {
+        for (index, check) in CHECKS.iter().enumerate() {
+            assert!(!["test", "list"].contains(&check.name));
+            assert!(
+                CHECKS
+                    .iter()
+                    .skip(index + 1)
+                    .all(|other| other.name != check.name)
+            );
+        }
+    }
+}

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the library's calls reach when there is nothing to lean on.
+//!
+//! The crate in `xtask/freestanding` puts every call behind a C name and
+//! defines neither the allocator's two hooks nor the function that stands for
+//! a panic. Linked without any other library and with only the data calls kept,
+//! it must have no undefined symbol: they reach no allocator, no panic, and no
+//! function that the compiler brings along. With all calls kept, it may lack
+//! the two hooks and nothing else. Deliberate faults, linked the same way, show
+//! that the look finds what it looks for.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::command::{CommandLine, Project};
+use crate::link::{Linked, Linker, exported};
+use crate::summary::Outcome;
+
+pub(crate) const DESCRIPTION: &str = "$ CARGO_TARGET_DIR=target/freestanding cargo build --release \
+     --manifest-path xtask/freestanding/Cargo.toml, for x86_64-unknown-none where that target is \
+     installed and else for the host; then the linker lines that it prints, and a look at the result";
+
+/// Built for it, the library shows that it asks nothing of an operating system.
+const BARE_TARGET: &str = "x86_64-unknown-none";
+const DATA: &str = "pasid_data_";
+const CONTROL: &str = "pasid_control_";
+/// What a control call may lack.
+const HOOKS: [&str; 2] = ["pasid_hook_alloc", "pasid_hook_free"];
+/// Every data call that has to be there to be checked, without its prefix.
+const DATA_CALLS: [&str; 16] = [
+    "alloc_at",
+    "alloc_in_place",
+    "any_live",
+    "clone",
+    "count_live",
+    "drop_owned",
+    "drop_ref",
+    "find",
+    "free",
+    "get",
+    "get_at",
+    "into_ref",
+    "iterate",
+    "put",
+    "replace",
+    "revoke",
+];
+/// Each deliberate fault, and the symbol that gives it away.
+const CANARIES: [(&str, &[&str]); 3] = [
+    ("pasid_canary_panic", &["pasid_panic_reached"]),
+    ("pasid_canary_allocate", &["pasid_hook_alloc"]),
+    ("pasid_canary_copy", &["memcpy", "memmove"]),
+];
+/// Parts of names that no kept function may have, whoever defines it.
+const BANNED: [&str; 11] = [
+    "panicking",
+    "panic_fmt",
+    "panic_bounds_check",
+    "unwrap_failed",
+    "expect_failed",
+    "handle_alloc_error",
+    "tls_get_addr",
+    "memcpy",
+    "memmove",
+    "memset",
+    "memcmp",
+];
+
+/// Builds, links and looks.
+pub(crate) fn run(project: &Project) -> Result<Outcome> {
+    let Some(build) = Build::find(project)? else {
+        return Ok(Outcome::Skipped(format!(
+            "needs an ELF system with a C compiler, or the target: rustup target add {BARE_TARGET}"
+        )));
+    };
+    let archive = build.library(&[])?;
+    let data = exported(&archive, DATA)?;
+    let control = exported(&archive, CONTROL)?;
+    let expected: Vec<String> = DATA_CALLS
+        .iter()
+        .map(|call| format!("{DATA}{call}"))
+        .collect();
+    ensure!(
+        data == expected,
+        "the data calls are {data:?}, not {expected:?}"
+    );
+    ensure!(!control.is_empty(), "there are no control calls");
+
+    let data: Vec<&str> = data.iter().map(String::as_str).collect();
+    let all: Vec<&str> = data
+        .iter()
+        .copied()
+        .chain(control.iter().map(String::as_str))
+        .collect();
+    let mut faults = build.look(&archive, "data calls", &data, &[])?;
+    faults += build.look(&archive, "all calls", &all, &HOOKS)?;
+    faults += build.canaries()?;
+    Ok(match faults {
+        0 => Outcome::Passed(format!(
+            "{}: {} data calls reach nothing outside, {} control calls the allocator alone, {} canaries found",
+            build.place(),
+            data.len(),
+            control.len(),
+            CANARIES.len()
+        )),
+        count => Outcome::Failed(format!("{count} faults, listed above")),
+    })
+}
+
+/// How to build and link here.
+struct Build<'a> {
+    project: &'a Project,
+    linker: Linker,
+    /// The target's name, or none for the host.
+    target: Option<&'static str>,
+    folder: PathBuf,
+}
+
+impl<'a> Build<'a> {
+    /// None where this machine can do neither kind.
+    fn find(project: &'a Project) -> Result<Option<Build<'a>>> {
+        let rustc = |arguments: &[&str]| {
+            CommandLine::new("rustc")
+                .args(arguments.iter().copied())
+                .output(&project.root)
+        };
+        let folder = project.absolute_target("freestanding");
+        let build = |linker, target| {
+            Some(Build {
+                project,
+                linker,
+                target,
+                folder,
+            })
+        };
+        let version = rustc(&["-vV"])?.stdout;
+        let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+        let host = host.context("rustc does not name its host")?;
+        let libraries = rustc(&["--print", "target-libdir", "--target", BARE_TARGET])?.stdout;
+        let lld = PathBuf::from(rustc(&["--print", "sysroot"])?.stdout.trim())
+            .join(format!("lib/rustlib/{host}/bin/rust-lld"));
+        if Path::new(libraries.trim()).exists() && lld.exists() {
+            return Ok(build(Linker::RustLld(lld), Some(BARE_TARGET)));
+        }
+        println!("(the target {BARE_TARGET} is not installed: building for the host, {host})");
+        let elf = ["linux", "freebsd", "netbsd", "openbsd", "illumos"];
+        let cc = CommandLine::new("cc")
+            .args(["--version"])
+            .succeeds(&project.root);
+        let usable = cc && elf.iter().any(|system| host.contains(system));
+        Ok(if usable {
+            build(Linker::Cc, None)
+        } else {
+            None
+        })
+    }
+
+    fn place(&self) -> &'static str {
+        self.target.unwrap_or("host")
+    }
+
+    /// Builds the static library and returns its path.
+    fn library(&self, features: &[&str]) -> Result<PathBuf> {
+        let mut line =
+            CommandLine::cargo("build --release --manifest-path xtask/freestanding/Cargo.toml")
+                .env("CARGO_TARGET_DIR", self.project.target_for("freestanding"));
+        let mut output = self.folder.clone();
+        if let Some(target) = self.target {
+            line = line.args(["--target", target]);
+            output.push(target);
+        }
+        if !features.is_empty() {
+            line = line.args(["--features", &features.join(",")]);
+        }
+        let status = line.run(&self.project.root)?;
+        ensure!(status.success(), "`{line}`: {status}");
+        Ok(output.join("release/libpasid_freestanding.a"))
+    }
+
+    /// Links with only `roots` kept, prints what is there, and counts what must
+    /// not be.
+    fn look(&self, archive: &Path, what: &str, roots: &[&str], allowed: &[&str]) -> Result<usize> {
+        let program = self.folder.join(what.replace(' ', "-"));
+        let linked = self.linker.link(self.project, archive, roots, &program)?;
+        println!(
+            "{what}, {} entry points, undefined symbols: {:?}",
+            roots.len(),
+            linked.undefined
+        );
+        for root in roots {
+            let size = linked
+                .functions
+                .get(*root)
+                .context("the linker dropped an entry point")?;
+            println!("  {root:<32} {size:>6} bytes");
+        }
+        let faults = faults(&linked, allowed);
+        if !faults.is_empty() {
+            println!("FAULTS in {what}: {faults:?}");
+            println!(
+                "{}",
+                self.linker
+                    .explain(self.project, archive, roots, &program)?
+            );
+        }
+        Ok(faults.len())
+    }
+
+    /// Counts the deliberate faults that the look does not find.
+    fn canaries(&self) -> Result<usize> {
+        let archive = self.library(&["canary"])?;
+        let mut missed = 0;
+        for (root, signs) in CANARIES {
+            let program = self.folder.join(root);
+            let linked = self
+                .linker
+                .link(self.project, &archive, &[root], &program)?;
+            let found = faults(&linked, &[]);
+            let caught = found
+                .iter()
+                .any(|fault| signs.iter().any(|sign| fault.contains(sign)));
+            println!(
+                "canary {root}: {}, by {found:?}",
+                if caught { "found" } else { "MISSED" }
+            );
+            missed += usize::from(!caught);
+        }
+        Ok(missed)
+    }
+}
+
+/// What a program linked from the library must not have.
+fn faults(linked: &Linked, allowed: &[&str]) -> Vec<String> {
+    let mut faults: Vec<String> = linked
+        .undefined
+        .iter()
+        .filter(|name| !allowed.contains(&name.as_str()))
+        .map(|name| format!("undefined {name}"))
+        .collect();
+    faults.extend(
+        linked
+            .functions
+            .keys()
+            .filter(|name| BANNED.iter().any(|part| name.contains(part)))
+            .map(|name| format!("kept {name}")),
+    );
+    if linked.thread_local {
+        faults.push("thread-local variables".to_owned());
+    }
+    faults
+}

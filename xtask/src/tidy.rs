@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Rules that no compiler knows, checked on every file that git tracks.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::command::{CommandLine, Project};
+use crate::summary::Outcome;
+
+pub(crate) const DESCRIPTION: &str = "reads every file that `git ls-files` names";
+
+/// The licence line, in pieces, so that this file is not taken for one that
+/// carries it twice.
+const SPDX: &str = concat!("SPDX-License-", "Identifier: MIT OR Apache-2.0");
+/// A longer file holds more than one concept.
+const RUST_LINES_LAST: usize = 500;
+
+/// Reads every tracked file and reports each breach by file and line.
+pub(crate) fn run(project: &Project) -> Result<Outcome> {
+    let line = CommandLine::new("git").args(["ls-files", "-z"]);
+    println!("$ {line}");
+    let listing = match line.output(&project.root) {
+        Ok(output) if output.success => output.stdout,
+        _ => return Ok(Outcome::Skipped("not a git checkout, or no git".to_owned())),
+    };
+    let mut breaches = Vec::new();
+    let mut files = 0_usize;
+    for path in listing.split('\0').filter(|path| !path.is_empty()) {
+        let Ok(bytes) = fs::read(project.root.join(path)) else {
+            continue; // removed in the working tree, or a link to nowhere
+        };
+        // Binary files have no lines.
+        let Ok(text) = String::from_utf8(bytes) else {
+            continue;
+        };
+        if is_data(path) {
+            continue;
+        }
+        files += 1;
+        check_text(path, &text, &mut breaches);
+        check_links(&project.root, path, &text, &mut breaches);
+    }
+    for breach in &breaches {
+        println!("{breach}");
+    }
+    Ok(match breaches.len() {
+        0 => Outcome::Passed(format!("{files} files")),
+        count => Outcome::Failed(format!("{count} breaches in {files} files")),
+    })
+}
+
+/// Files whose format or origin has no place for a comment, or whose white
+/// space is theirs.
+fn is_data(path: &str) -> bool {
+    path.starts_with("LICENSE-")
+        || path.ends_with(".lock")
+        || path.ends_with(".json")
+        || path.starts_with("fuzz/corpus/")
+}
+
+fn check_text(path: &str, text: &str, breaches: &mut Vec<String>) {
+    // A script's first line is its interpreter, so the licence may come second.
+    if !text.lines().take(2).any(|line| line.contains(SPDX)) {
+        breaches.push(format!("{path}:1: no line `{SPDX}`"));
+    }
+    if !text.is_empty() && !text.ends_with('\n') {
+        breaches.push(format!("{path}: no newline at the end"));
+    }
+    for (index, line) in text.lines().enumerate() {
+        if line.ends_with([' ', '\t', '\r']) {
+            breaches.push(format!("{path}:{}: white space at the end", index + 1));
+        }
+    }
+    if !path.ends_with(".rs") {
+        return;
+    }
+    let lines = text.lines().count();
+    if lines > RUST_LINES_LAST {
+        breaches.push(format!(
+            "{path}: {lines} lines, more than {RUST_LINES_LAST}"
+        ));
+    }
+    // One file chooses between core's atomics and the model checker's.
+    if path.starts_with("src/") && path != "src/sync.rs" {
+        let direct = ["core::sync::atomic", "std::sync::atomic", "loom::"];
+        for (index, line) in text.lines().enumerate() {
+            let code = !line.trim_start().starts_with("//");
+            if code && direct.iter().any(|name| line.contains(name)) {
+                breaches.push(format!("{path}:{}: atomics come from sync.rs", index + 1));
+            }
+        }
+    }
+}
+
+/// Links from one document to another file of the project.
+fn check_links(root: &Path, path: &str, text: &str, breaches: &mut Vec<String>) {
+    if !path.ends_with(".md") {
+        return;
+    }
+    let folder = root
+        .join(path)
+        .parent()
+        .map(Path::to_path_buf)
+        .unwrap_or_default();
+    for (index, line) in text.lines().enumerate() {
+        for rest in line.split("](").skip(1) {
+            let target = rest.split([')', '#', ' ']).next().unwrap_or_default();
+            if !target.is_empty() && !target.contains(':') && !folder.join(target).exists() {
+                breaches.push(format!("{path}:{}: `{target}` does not exist", index + 1));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SPDX, check_text};
+
+    fn breaches(path: &str, text: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        check_text(path, text, &mut found);
+        found
+    }
+
+    #[test]
+    fn each_rule_finds_its_breach() {
+        let head = format!("// {SPDX}\n");
+        assert!(breaches("src/a.rs", &head).is_empty());
+        assert!(breaches("run", &format!("#!/bin/sh\n# {SPDX}\n")).is_empty());
+        let found = |text: &str| breaches("src/a.rs", &format!("{head}{text}")).len();
+        assert_eq!(breaches("src/a.rs", "fn main() {}\n").len(), 1, "licence");
+        assert_eq!(found("// no newline"), 1);
+        assert_eq!(found("let a = 1; \n"), 1);
+        assert_eq!(found("use core::sync::atomic::AtomicU64;\n"), 1);
+        assert_eq!(found("// core::sync::atomic, in a comment\n"), 0);
+        assert_eq!(found(&"\n".repeat(500)), 1);
+    }
+}
