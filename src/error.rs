@@ -126,6 +126,11 @@ pub enum Error {
         /// The bad offset, in bytes.
         offset: u16,
     },
+    /// A PASID capability cannot be placed there, or there is one there already. `EINVAL`.
+    CapabilityMisplaced {
+        /// The offset that cannot be used or is in use, in bytes.
+        offset: u16,
+    },
 }
 
 // Numbers of Linux's generic errno list (include/uapi/asm-generic/errno.h and
@@ -168,7 +173,8 @@ impl Error {
             | Error::InvalidHandle { .. }
             | Error::ConfigSpaceTruncated { .. }
             | Error::CapabilityListLoop { .. }
-            | Error::CapabilityListBroken { .. } => EINVAL,
+            | Error::CapabilityListBroken { .. }
+            | Error::CapabilityMisplaced { .. } => EINVAL,
             Error::Exhausted { .. } => ENOSPC,
             Error::AwaitingFlush { .. } => EAGAIN,
             Error::QuotaExceeded { .. } => EDQUOT,
@@ -230,6 +236,7 @@ impl Error {
             Error::DeviceGone => 61,
             Error::CapabilityListLoop { .. } => 62,
             Error::CapabilityListBroken { .. } => 63,
+            Error::CapabilityMisplaced { .. } => 64,
         }
     }
 }
@@ -294,6 +301,9 @@ impl fmt::Display for Error {
                     "the capability list is broken: nothing can be at offset {offset:#05x}"
                 )
             }
+            Error::CapabilityMisplaced { offset } => {
+                write!(f, "offset {offset:#05x} has no room for a PASID capability")
+            }
         }
     }
 }
@@ -352,6 +362,7 @@ mod tests {
             (Error::DeviceGone, 19),
             (Error::CapabilityListLoop { offset: 0x100 }, 22),
             (Error::CapabilityListBroken { offset: 0x40 }, 22),
+            (Error::CapabilityMisplaced { offset: 0x102 }, 22),
         ]
     }
 
@@ -386,6 +397,7 @@ mod tests {
             Error::DeviceGone => 24,
             Error::CapabilityListLoop { .. } => 25,
             Error::CapabilityListBroken { .. } => 26,
+            Error::CapabilityMisplaced { .. } => 27,
         }
     }
 

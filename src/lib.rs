@@ -8,6 +8,7 @@ extern crate std;
 
 mod error;
 mod handle;
+pub mod limits;
 mod pasid;
 mod range;
 
