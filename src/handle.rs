@@ -121,7 +121,6 @@ impl Handle {
 
     /// Packs a handle; `tag` is in `1..=4095`.
     #[inline]
-    #[allow(dead_code, reason = "the allocator is what makes handles")]
     pub(crate) const fn new(pasid: Pasid, tag: u16, generation: u32) -> Handle {
         debug_assert!(tag != 0 && tag <= TAG_MASK);
         let raw = pasid.get() as u64
@@ -136,7 +135,6 @@ impl Handle {
 
     /// The tag of the space that made the handle.
     #[inline]
-    #[allow(dead_code, reason = "the allocator is what checks tags")]
     pub(crate) const fn tag(self) -> u16 {
         tag_of(self.to_raw())
     }

@@ -79,6 +79,21 @@ impl Pasid {
         }
     }
 
+    /// The PASID with this number, which 16 bits cannot make too wide: for the
+    /// small fixed values of reservations, in constants.
+    ///
+    /// ```
+    /// use pasid::Pasid;
+    ///
+    /// const DMA: Pasid = Pasid::from_u16(1);
+    /// assert_eq!(DMA.get(), 1);
+    /// ```
+    #[inline]
+    #[must_use]
+    pub const fn from_u16(value: u16) -> Pasid {
+        Pasid(value as u32)
+    }
+
     /// The number, in `0..=2^20 - 1`.
     ///
     /// ```

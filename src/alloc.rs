@@ -1,0 +1,679 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One PASID space: alloc, get, put, free and find on the tree and its slots.
+
+use crate::error::{Error, Result};
+use crate::handle::Handle;
+use crate::pasid::{Pasid, PasidWidth};
+use crate::radix::{Leaf, Tree};
+use crate::range::PasidRange;
+use crate::search::{Growth, NoneFree, Taken};
+use crate::slot::{Left, Refusal, Slot};
+use crate::sync::{AtomicU32, Ordering, const_unless_loom};
+
+/// The order in which a space hands out its PASIDs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum Policy {
+    /// The lowest free PASID of the request; exactly that while no other call
+    /// runs. Keeps tables dense and memory small. Threads that allocate at the
+    /// same time contend for the same word.
+    #[default]
+    Lowest,
+    /// The first free PASID after the last one handed out, wrapping within the
+    /// request. A freed PASID stays unused for as long as possible; in time the
+    /// whole range has memory.
+    Next,
+}
+
+/// A PASID space: numbers `0 ..= 2^width - 1`, each free, held, or reserved.
+///
+/// Every call but `new` and `shrink` takes `&self` and may run on any number of
+/// threads at once. A new space owns no memory; `static` spaces work.
+///
+/// The calls that hand out references are methods of [`SpaceRef`](crate::SpaceRef), so that they
+/// work alike on a `&Space`, a `&'static Space` and an `Arc<Space>`.
+///
+/// # Example
+/// ```
+/// use pasid::{Error, PasidWidth, Space, SpaceRef};
+///
+/// // 20 bits: what the device and its IOMMU both support. 0 is reserved.
+/// static SPACE: Space = Space::new(PasidWidth::MAX);
+///
+/// let pasid = SPACE.alloc(SPACE.range(), 0xA5)?;
+/// assert_eq!(pasid.pasid().get(), 1);
+///
+/// let handle = pasid.handle();
+/// let in_use = SPACE.get(handle)?;
+/// drop(pasid); // frees: nobody gets a new reference
+/// assert_eq!(SPACE.find(in_use.pasid()), Err(Error::BeingFreed(in_use.pasid())));
+/// drop(in_use); // the last reference: free again
+/// assert_eq!(SPACE.get(handle).err(), Some(Error::Stale(handle)));
+/// # Ok::<(), Error>(())
+/// ```
+pub struct Space {
+    tree: Tree,
+    policy: Policy,
+    /// Where a search under [`Policy::Next`] starts.
+    cursor: AtomicU32,
+}
+
+/// What a look-up found: which allocation is live, and its owner's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Found {
+    /// The live allocation.
+    pub handle: Handle,
+    /// Its owner's word, at that moment.
+    pub word: u64,
+}
+
+/// Linux gives PASID 0 to DMA without a PASID (`IOMMU_NO_PASID`).
+const RESERVED_BY_DEFAULT: &[PasidRange] = &[PasidRange::single(Pasid::ZERO)];
+
+impl Space {
+    const_unless_loom! {
+        /// A space of `width` bits in which PASID 0 is reserved.
+        ///
+        /// A width of 0 stands for hardware without PASID support: every allocation
+        /// is refused with [`Error::NoPasidSupport`].
+        ///
+        /// Context: any. Allocates no memory; the space itself is about 0.6 KiB.
+        ///
+        /// ```
+        /// use pasid::{PasidWidth, Space};
+        ///
+        /// static SPACE: Space = Space::new(PasidWidth::MAX);
+        /// assert_eq!(SPACE.range().last().get(), 0xF_FFFF);
+        /// ```
+        pub fn new(width: PasidWidth) -> Space {
+            Space {
+                tree: Tree::new(width, RESERVED_BY_DEFAULT),
+                policy: Policy::Lowest,
+                cursor: AtomicU32::new(0),
+            }
+        }
+    }
+
+    /// The same space with `reserved` in place of the reservation of PASID 0.
+    ///
+    /// Which values are reserved is the platform's matter: a VT-d driver that moved
+    /// RID_PASID may use 0, and on SMMUv3 substream 0 is unavailable only while
+    /// `STE.S1DSS` is 0b10. Ranges may overlap and may reach beyond the width.
+    /// [`Space::reserve`] adds values that are known only at run time.
+    ///
+    /// Context: before first use.
+    ///
+    /// ```
+    /// use pasid::{Error, Pasid, PasidRange, PasidWidth, Space, SpaceRef};
+    ///
+    /// const DMA: &[PasidRange] = &[PasidRange::single(Pasid::from_u16(1))];
+    /// static SPACE: Space = Space::new(PasidWidth::MAX).with_reserved(DMA);
+    /// assert_eq!(SPACE.alloc(SPACE.range(), 0)?.pasid().get(), 0);
+    /// assert_eq!(SPACE.alloc_at(Pasid::new(1)?, 0).err(), Some(Error::Reserved(Pasid::new(1)?)));
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[must_use]
+    pub const fn with_reserved(mut self, reserved: &'static [PasidRange]) -> Space {
+        self.tree.set_reserved(reserved);
+        self
+    }
+
+    /// The same space with another order of handing out.
+    ///
+    /// ```
+    /// use pasid::{PasidWidth, Policy, Space, SpaceRef};
+    ///
+    /// let space = Space::new(PasidWidth::MAX).with_policy(Policy::Next);
+    /// let first = space.alloc(space.range(), 0)?.pasid(); // freed at once
+    /// let second = space.alloc(space.range(), 0)?.pasid();
+    /// assert_eq!((first.get(), second.get()), (1, 2));
+    /// # Ok::<(), pasid::Error>(())
+    /// ```
+    #[must_use]
+    pub const fn with_policy(mut self, policy: Policy) -> Space {
+        self.policy = policy;
+        self
+    }
+
+    /// The width, in bits.
+    pub const fn width(&self) -> PasidWidth {
+        self.tree.width()
+    }
+
+    /// All PASIDs of the width: `0 ..= 2^width - 1`.
+    pub const fn range(&self) -> PasidRange {
+        self.width().range()
+    }
+
+    /// The order of handing out.
+    pub const fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    // ---- Calls by raw handle, and look-ups: data calls ------------------------
+
+    /// Looks up who holds `pasid` and copies the owner's word.
+    ///
+    /// The copy protects nothing behind it: take a reference with
+    /// [`SpaceRef::get_at`](crate::SpaceRef::get_at) for that.
+    ///
+    /// Progress: wait-free, without a read-modify-write. Context: any.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if nothing is allocated there, [`Error::BeingFreed`] if
+    /// it was revoked, [`Error::Reserved`], [`Error::DoesNotFit`].
+    ///
+    /// ```
+    /// use pasid::{Error, Pasid, PasidWidth, Space, SpaceRef};
+    ///
+    /// let space = Space::new(PasidWidth::MAX);
+    /// let seven = space.alloc(Pasid::new(7)?.into(), 0xCAFE)?;
+    /// assert_eq!(space.find(seven.pasid())?.word, 0xCAFE);
+    /// assert_eq!(space.find(Pasid::new(8)?), Err(Error::NotFound(Pasid::new(8)?)));
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[doc(alias = "ioasid_find")]
+    #[inline]
+    pub fn find(&self, pasid: Pasid) -> Result<Found> {
+        let leaf = self.leaf_of(pasid)?;
+        let (generation, word) = leaf.slot(pasid).find().map_err(|why| refused(pasid, why))?;
+        Ok(Found {
+            handle: Handle::new(pasid, self.tree.tag(), generation),
+            word,
+        })
+    }
+
+    /// Revokes an allocation: nobody gets a new reference, and holders keep theirs.
+    ///
+    /// For somebody other than the owner. It gives back no reference; the PASID
+    /// comes free when the owner and all holders have given theirs back. Revoking
+    /// what is revoked is no error.
+    ///
+    /// Progress: lock-free. Context: any.
+    ///
+    /// # Errors
+    /// [`Error::Stale`] if the allocation is over or is another space's.
+    ///
+    /// ```
+    /// use pasid::{Error, PasidWidth, Space, SpaceRef};
+    ///
+    /// let space = Space::new(PasidWidth::MAX);
+    /// let owned = space.alloc(space.range(), 0)?;
+    /// space.revoke(owned.handle())?;
+    /// assert_eq!(space.get(owned.handle()).err(), Some(Error::BeingFreed(owned.pasid())));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn revoke(&self, handle: Handle) -> Result<()> {
+        let leaf = self.leaf_for(handle)?;
+        let slot = leaf.slot(handle.pasid());
+        slot.revoke(handle.generation())
+            .map_err(|why| refused_handle(handle, why))
+    }
+
+    /// Gives back one reference that is held in raw form (see [`Ref::into_raw`](crate::Ref::into_raw)).
+    ///
+    /// Progress: lock-free. Context: any.
+    ///
+    /// # Errors
+    /// [`Error::Stale`] if the handle's allocation is over, is another space's, or
+    /// has no reference left but the owner's own. Nothing is changed then.
+    ///
+    /// # Safety
+    /// Either the handle's allocation is over, or the caller holds one of its
+    /// references in raw form and gives it up by this call. A reference that a
+    /// [`Ref`](crate::Ref) or an [`Owned`](crate::Owned) holds must not be given back here: what it protects
+    /// would end under it.
+    ///
+    /// ```
+    /// use pasid::{Handle, PasidWidth, Space, SpaceRef};
+    ///
+    /// let space = Space::new(PasidWidth::MAX);
+    /// let owned = space.alloc(space.range(), 0)?;
+    /// let raw = owned.get()?.into_raw();
+    /// // SAFETY: the reference that `into_raw` gave up.
+    /// unsafe { space.put(Handle::from_raw(raw)?) }?;
+    /// # Ok::<(), pasid::Error>(())
+    /// ```
+    #[doc(alias = "ioasid_put")]
+    pub unsafe fn put(&self, handle: Handle) -> Result<()> {
+        let leaf = self.leaf_for(handle)?;
+        let left = leaf
+            .slot(handle.pasid())
+            .put(handle.generation())
+            .map_err(|why| refused_handle(handle, why))?;
+        self.reclaim(leaf, handle.pasid(), left);
+        Ok(())
+    }
+
+    /// Frees an allocation that is owned in raw form (see [`Owned::into_raw`](crate::Owned::into_raw)):
+    /// revokes it and gives back its own reference, once. Freeing it again while
+    /// others still hold references only revokes.
+    ///
+    /// Progress: lock-free. Context: any.
+    ///
+    /// # Errors
+    /// [`Error::Stale`] if the allocation is over or is another space's.
+    ///
+    /// # Safety
+    /// Either the handle's allocation is over or without its own reference, or the
+    /// caller is its owner in raw form. An allocation that an [`Owned`](crate::Owned) holds must
+    /// not be freed here.
+    ///
+    /// ```
+    /// use pasid::{Error, Handle, PasidWidth, Space, SpaceRef};
+    ///
+    /// let space = Space::new(PasidWidth::MAX);
+    /// let handle = Handle::from_raw(space.alloc(space.range(), 0)?.into_raw())?;
+    /// // SAFETY: the allocation that `into_raw` gave up.
+    /// unsafe { space.free(handle) }?;
+    /// // SAFETY: the allocation is over.
+    /// assert_eq!(unsafe { space.free(handle) }, Err(Error::Stale(handle)));
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[doc(alias = "ioasid_free")]
+    pub unsafe fn free(&self, handle: Handle) -> Result<()> {
+        let leaf = self.leaf_for(handle)?;
+        let left = leaf
+            .slot(handle.pasid())
+            .free(handle.generation())
+            .map_err(|why| refused_handle(handle, why))?;
+        self.reclaim(leaf, handle.pasid(), left);
+        Ok(())
+    }
+
+    // ---- Listing: data calls ----------------------------------------------------
+
+    /// The live allocations in `range`, in ascending order.
+    ///
+    /// Safe beside everything else: what is live throughout is listed once, and
+    /// what is allocated or freed meanwhile may be listed or not.
+    ///
+    /// Progress: each step is wait-free, bounded by the memory in `range`.
+    /// Context: any.
+    ///
+    /// ```
+    /// use pasid::{Pasid, PasidWidth, Space, SpaceRef};
+    ///
+    /// let space = Space::new(PasidWidth::MAX);
+    /// let _low = space.alloc(space.range(), 10)?;
+    /// let _high = space.alloc(Pasid::new(0x1_0000)?.into(), 20)?;
+    /// let words: Vec<u64> = space.iter(space.range()).map(|found| found.word).collect();
+    /// assert_eq!(words, [10, 20]);
+    /// # Ok::<(), pasid::Error>(())
+    /// ```
+    #[doc(alias = "ioasid_set_for_each_ioasid")]
+    pub fn iter(&self, range: PasidRange) -> Iter<'_> {
+        Iter {
+            space: self,
+            left: self.range().intersect(range),
+        }
+    }
+
+    /// Whether any PASID in `range` is live.
+    ///
+    /// Progress and context: as [`Space::iter`].
+    ///
+    /// ```
+    /// use pasid::{PasidWidth, Space, SpaceRef};
+    ///
+    /// let space = Space::new(PasidWidth::MAX);
+    /// assert!(!space.any_live(space.range()));
+    /// let _owned = space.alloc(space.range(), 0)?;
+    /// assert!(space.any_live(space.range()));
+    /// # Ok::<(), pasid::Error>(())
+    /// ```
+    pub fn any_live(&self, range: PasidRange) -> bool {
+        self.iter(range).next().is_some()
+    }
+
+    /// How many PASIDs in `range` are live. Exact while no other call runs.
+    ///
+    /// Progress and context: as [`Space::iter`].
+    ///
+    /// ```
+    /// use pasid::{PasidWidth, Space, SpaceRef};
+    ///
+    /// let space = Space::new(PasidWidth::MAX);
+    /// let _owned = space.alloc(space.range(), 0)?;
+    /// assert_eq!(space.count_live(space.range()), 1);
+    /// # Ok::<(), pasid::Error>(())
+    /// ```
+    pub fn count_live(&self, range: PasidRange) -> u32 {
+        self.iter(range).fold(0, |count, _| count + 1)
+    }
+
+    // ---- Control calls -----------------------------------------------------------
+
+    /// Reserves `pasid`: it is not handed out until [`Space::unreserve`].
+    ///
+    /// Progress: lock-free. Context: may allocate memory.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] if it is held, [`Error::Reserved`] if it is reserved
+    /// already, [`Error::DoesNotFit`], [`Error::OutOfMemory`].
+    ///
+    /// ```
+    /// use pasid::{Error, Pasid, PasidWidth, Space, SpaceRef};
+    ///
+    /// let space = Space::new(PasidWidth::MAX);
+    /// space.reserve(Pasid::new(1)?)?;
+    /// assert_eq!(space.alloc(space.range(), 0)?.pasid(), Pasid::new(2)?);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn reserve(&self, pasid: Pasid) -> Result<()> {
+        self.check_fits(pasid)?;
+        if !self.tree.grow_range(pasid, pasid) {
+            return Err(Error::OutOfMemory);
+        }
+        self.take_at(pasid).map(|slot| slot.reserve())
+    }
+
+    /// Takes the reservation of `pasid` away, also one that the space was built with.
+    ///
+    /// Progress: lock-free. Context: may allocate memory.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if it is not reserved, [`Error::DoesNotFit`],
+    /// [`Error::OutOfMemory`].
+    ///
+    /// ```
+    /// use pasid::{Pasid, PasidWidth, Space, SpaceRef};
+    ///
+    /// let space = Space::new(PasidWidth::MAX);
+    /// space.unreserve(Pasid::ZERO)?;
+    /// assert_eq!(space.alloc(space.range(), 0)?.pasid(), Pasid::ZERO);
+    /// # Ok::<(), pasid::Error>(())
+    /// ```
+    pub fn unreserve(&self, pasid: Pasid) -> Result<()> {
+        self.check_fits(pasid)?;
+        if !self.tree.grow_range(pasid, pasid) {
+            return Err(Error::OutOfMemory);
+        }
+        let leaf = self.tree.leaf(pasid).ok_or(Error::OutOfMemory)?;
+        leaf.slot(pasid)
+            .unreserve()
+            .map_err(|_| Error::NotFound(pasid))?;
+        self.tree.give_back(leaf, pasid);
+        Ok(())
+    }
+
+    /// Puts memory in place for every PASID in `range`, so that
+    /// [`SpaceRef::alloc_in_place`](crate::SpaceRef::alloc_in_place) and [`SpaceRef::alloc_at`](crate::SpaceRef::alloc_at) find it. Returns the
+    /// bytes added: 4.1 KiB for each 256 PASIDs, 16 to 18 MiB for all of 20 bits.
+    ///
+    /// Progress: lock-free. Context: may allocate memory.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; what was put in place stays. [`Error::DoesNotFit`] if
+    /// the range reaches beyond the width; nothing is put in place then.
+    ///
+    /// ```
+    /// use pasid::{Error, Pasid, PasidWidth, Space, SpaceRef};
+    ///
+    /// let space = Space::new(PasidWidth::MAX);
+    /// let seven = Pasid::new(7)?;
+    /// assert_eq!(space.alloc_at(seven, 0).err(), Some(Error::OutOfMemory));
+    /// assert!(space.preload(seven.into())? > 0);
+    /// assert_eq!(space.alloc_at(seven, 0)?.pasid(), seven);
+    /// assert_eq!(space.preload(seven.into())?, 0);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn preload(&self, range: PasidRange) -> Result<usize> {
+        self.check_fits(range.last())?;
+        let before = self.tree.memory_bytes();
+        if !self.tree.grow_range(range.first(), range.last()) {
+            return Err(Error::OutOfMemory);
+        }
+        Ok(self.tree.memory_bytes().saturating_sub(before))
+    }
+
+    /// Gives back the memory of every 256 PASIDs of which none is held, and returns
+    /// the bytes given back. Handles from before stay stale.
+    ///
+    /// Progress: the exclusive borrow keeps all other calls out. Context: frees
+    /// memory.
+    ///
+    /// ```
+    /// use pasid::{PasidWidth, Space, SpaceRef};
+    ///
+    /// let mut space = Space::new(PasidWidth::MAX);
+    /// let handle = space.alloc(space.range(), 0)?.handle();
+    /// assert!(space.shrink() > 0);
+    /// let again = space.alloc(space.range(), 0)?;
+    /// assert_eq!(again.pasid(), handle.pasid());
+    /// assert!(space.get(handle).is_err());
+    /// # Ok::<(), pasid::Error>(())
+    /// ```
+    pub fn shrink(&mut self) -> usize {
+        self.tree.shrink()
+    }
+
+    /// Bytes of memory in use: the space itself and what it has grown.
+    ///
+    /// Progress: wait-free. Context: any.
+    ///
+    /// ```
+    /// use pasid::{PasidWidth, Space};
+    ///
+    /// assert!(Space::new(PasidWidth::MAX).memory_bytes() < 1024);
+    /// ```
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Space>() + self.tree.memory_bytes()
+    }
+
+    // ---- What the handles stand on -------------------------------------------------
+
+    /// Takes a free PASID of `range` and publishes it.
+    #[inline(always)]
+    pub(crate) fn alloc_raw(&self, range: PasidRange, word: u64, growth: Growth) -> Result<Handle> {
+        let request = self.request(range)?;
+        let (first, last) = (request.first().get(), request.last().get());
+        let from = match self.policy {
+            Policy::Lowest => first,
+            Policy::Next => {
+                // Relaxed: says where to start looking, and nothing else.
+                let cursor = self.cursor.load(Ordering::Relaxed);
+                if first <= cursor && cursor <= last {
+                    cursor
+                } else {
+                    first
+                }
+            }
+        };
+        let taken = self.tree.take((first, last), from, growth);
+        let Taken { pasid, leaf } = taken.map_err(|why| match why {
+            NoneFree::Exhausted => Error::Exhausted { range: request },
+            NoneFree::OutOfMemory => Error::OutOfMemory,
+        })?;
+        if self.policy == Policy::Next {
+            // Relaxed: as above. Of two stores either may last.
+            self.cursor.store(pasid.get() + 1, Ordering::Relaxed);
+        }
+        Ok(self.publish(leaf, pasid, word))
+    }
+
+    /// Takes `pasid` itself and publishes it.
+    #[inline]
+    pub(crate) fn alloc_at_raw(&self, pasid: Pasid, word: u64) -> Result<Handle> {
+        self.check_fits(pasid)?;
+        let slot = self.take_at(pasid)?;
+        Ok(Handle::new(pasid, self.tree.tag(), slot.publish(word)))
+    }
+
+    /// Takes a reference to a handle's allocation.
+    #[inline(always)]
+    pub(crate) fn get_raw(&self, handle: Handle) -> Result<Handle> {
+        let leaf = self.leaf_for(handle)?;
+        let slot = leaf.slot(handle.pasid());
+        match slot.get(Some(handle.generation())) {
+            Ok(_) => Ok(handle),
+            Err(why) => Err(refused_handle(handle, why)),
+        }
+    }
+
+    /// Takes a reference to whatever is live at `pasid`.
+    #[inline(always)]
+    pub(crate) fn get_at_raw(&self, pasid: Pasid) -> Result<Handle> {
+        let leaf = self.leaf_of(pasid)?;
+        let slot = leaf.slot(pasid);
+        match slot.get(None) {
+            Ok(generation) => Ok(Handle::new(pasid, self.tree.tag(), generation)),
+            Err(Refusal::TooManyReferences) => {
+                let generation = slot.state().generation();
+                let handle = Handle::new(pasid, self.tree.tag(), generation);
+                Err(Error::TooManyReferences(handle))
+            }
+            Err(why) => Err(refused(pasid, why)),
+        }
+    }
+
+    /// The slot of an allocation of which the caller holds a reference.
+    ///
+    /// `None` cannot be: a leaf in which something is held is not given back.
+    #[inline(always)]
+    pub(crate) fn held(&self, pasid: Pasid) -> Option<(&Leaf, &Slot)> {
+        let leaf = self.tree.leaf(pasid)?;
+        Some((leaf, leaf.slot(pasid)))
+    }
+
+    /// Gives the PASID back if nobody is left.
+    #[inline(always)]
+    pub(crate) fn reclaim(&self, leaf: &Leaf, pasid: Pasid, left: Left) {
+        match left {
+            Left::Nothing => self.tree.give_back(leaf, pasid),
+            Left::Held | Left::Retired => {}
+        }
+    }
+
+    #[inline(always)]
+    fn publish(&self, leaf: &Leaf, pasid: Pasid, word: u64) -> Handle {
+        Handle::new(pasid, self.tree.tag(), leaf.slot(pasid).publish(word))
+    }
+
+    /// Takes the bit of `pasid`, which fits.
+    #[inline]
+    fn take_at(&self, pasid: Pasid) -> Result<&Slot> {
+        let Some(leaf) = self.tree.leaf(pasid) else {
+            return Err(self.without_memory(pasid, Error::OutOfMemory));
+        };
+        let slot = leaf.slot(pasid);
+        if self.tree.take_at(leaf, pasid) {
+            Ok(slot)
+        } else if slot.state().is_reserved() {
+            Err(Error::Reserved(pasid))
+        } else {
+            Err(Error::InUse(pasid))
+        }
+    }
+
+    /// The part of `range` that the width has.
+    #[inline(always)]
+    fn request(&self, range: PasidRange) -> Result<PasidRange> {
+        match self.range().intersect(range) {
+            Some(request) if self.width().bits() > 0 => Ok(request),
+            Some(_) => Err(Error::NoPasidSupport),
+            None => Err(Error::DoesNotFit {
+                pasid: range.first(),
+                width: self.width(),
+            }),
+        }
+    }
+
+    #[inline(always)]
+    fn check_fits(&self, pasid: Pasid) -> Result<()> {
+        self.request(PasidRange::single(pasid)).map(|_| ())
+    }
+
+    /// What a missing leaf says of `pasid`.
+    #[cold]
+    fn without_memory(&self, pasid: Pasid, otherwise: Error) -> Error {
+        if self.tree.listed_as_reserved(pasid) {
+            Error::Reserved(pasid)
+        } else {
+            otherwise
+        }
+    }
+
+    /// The leaf of a number that came from outside.
+    #[inline(always)]
+    fn leaf_of(&self, pasid: Pasid) -> Result<&Leaf> {
+        self.check_fits(pasid)?;
+        self.tree
+            .leaf(pasid)
+            .ok_or_else(|| self.without_memory(pasid, Error::NotFound(pasid)))
+    }
+
+    /// The leaf of a handle that came from outside, if it is of this space.
+    #[inline(always)]
+    fn leaf_for(&self, handle: Handle) -> Result<&Leaf> {
+        match self.tree.leaf(handle.pasid()) {
+            Some(leaf) if self.tree.tag() == handle.tag() => Ok(leaf),
+            _ => Err(Error::Stale(handle)),
+        }
+    }
+}
+
+/// The error of a call by number.
+fn refused(pasid: Pasid, why: Refusal) -> Error {
+    match why {
+        Refusal::BeingFreed => Error::BeingFreed(pasid),
+        Refusal::Reserved => Error::Reserved(pasid),
+        Refusal::NotLive | Refusal::TooManyReferences => Error::NotFound(pasid),
+    }
+}
+
+/// The error of a call by handle.
+fn refused_handle(handle: Handle, why: Refusal) -> Error {
+    match why {
+        Refusal::BeingFreed => Error::BeingFreed(handle.pasid()),
+        Refusal::NotLive | Refusal::Reserved => Error::Stale(handle),
+        Refusal::TooManyReferences => Error::TooManyReferences(handle),
+    }
+}
+
+/// The live allocations of a range, in ascending order; see [`Space::iter`].
+#[derive(Debug, Clone)]
+#[must_use = "an iterator does nothing until it is asked"]
+pub struct Iter<'a> {
+    space: &'a Space,
+    left: Option<PasidRange>,
+}
+
+impl Iterator for Iter<'_> {
+    type Item = Found;
+
+    fn next(&mut self) -> Option<Found> {
+        while let Some(range) = self.left {
+            let Some((pasid, leaf)) = self.space.tree.first_held(range.first(), range.last())
+            else {
+                self.left = None;
+                break;
+            };
+            let after = Pasid::from_index(pasid.get().wrapping_add(1));
+            self.left = if pasid < range.last() {
+                PasidRange::new(after, range.last()).ok()
+            } else {
+                None
+            };
+            if let Ok((generation, word)) = leaf.slot(pasid).find() {
+                let handle = Handle::new(pasid, self.space.tree.tag(), generation);
+                return Some(Found { handle, word });
+            }
+        }
+        None
+    }
+}
+
+impl core::iter::FusedIterator for Iter<'_> {}
+
+impl core::fmt::Debug for Space {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Space")
+            .field("width", &self.width())
+            .field("policy", &self.policy)
+            .field("memory_bytes", &self.memory_bytes())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Owned and Ref: who holds a PASID, as Rust values.
+
+use crate::alloc::Space;
+use crate::error::{Error, Result};
+use crate::handle::Handle;
+use crate::pasid::Pasid;
+use crate::range::PasidRange;
+use crate::search::Growth;
+use crate::slot::Refusal;
+use core::fmt;
+use core::mem::ManuallyDrop;
+use core::ops::Deref;
+use heap::sync::Arc;
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for &super::Space {}
+    impl Sealed for heap::sync::Arc<super::Space> {}
+}
+
+/// A way to hold a [`Space`]: `&Space`, `&'static Space` or `Arc<Space>`.
+///
+/// The calls that hand out references live here and take `self` by value, so that
+/// what they return holds the space in the same way: `space.alloc(..)` on a
+/// `Space` borrows it, and `shared.clone().alloc(..)` on an `Arc<Space>` keeps it.
+///
+/// ```
+/// use pasid::{Owned, PasidWidth, Space, SpaceRef};
+/// use std::sync::Arc;
+///
+/// let shared = Arc::new(Space::new(PasidWidth::MAX));
+/// let owned: Owned<Arc<Space>> = shared.clone().alloc(shared.range(), 0)?;
+/// std::thread::spawn(move || drop(owned)).join().unwrap();
+/// assert!(!shared.any_live(shared.range()));
+/// # Ok::<(), pasid::Error>(())
+/// ```
+pub trait SpaceRef: Deref<Target = Space> + Clone + sealed::Sealed {
+    /// Allocates a free PASID of `range`, inclusive on both ends, in the order of
+    /// the space's policy. `word` is the owner's, and comes back from look-ups.
+    ///
+    /// Progress: lock-free. Context: may allocate memory, 4.1 KiB for the first of
+    /// each 256 PASIDs. If there is none, it takes a PASID that has memory, though
+    /// another comes first by the policy.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`] only if at some instant during the call no PASID of the
+    /// request was free; [`Error::OutOfMemory`] only if then every free one lay
+    /// where no memory is and none could be had; [`Error::DoesNotFit`] if the whole
+    /// range lies above the width (otherwise what lies above is left out);
+    /// [`Error::NoPasidSupport`] on a space of width 0.
+    ///
+    /// ```
+    /// use pasid::{Error, Pasid, PasidRange, PasidWidth, Space, SpaceRef};
+    ///
+    /// let space = Space::new(PasidWidth::MAX);
+    /// let range = PasidRange::new(Pasid::new(5000)?, Pasid::new(5001)?)?;
+    /// let a = space.alloc(range, 0)?;
+    /// let b = space.alloc(range, 0)?;
+    /// assert_eq!((a.pasid().get(), b.pasid().get()), (5000, 5001));
+    /// assert_eq!(space.alloc(range, 0).err(), Some(Error::Exhausted { range }));
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[doc(alias = "ioasid_alloc")]
+    #[inline]
+    fn alloc(self, range: PasidRange, word: u64) -> Result<Owned<Self>> {
+        let handle = self.alloc_raw(range, word, Growth::Allowed)?;
+        Ok(Owned {
+            space: self,
+            handle,
+        })
+    }
+
+    /// Allocates like [`SpaceRef::alloc`], and uses the memory that is there.
+    ///
+    /// Progress: lock-free. Context: any; never allocates memory.
+    ///
+    /// # Errors
+    /// As [`SpaceRef::alloc`]; [`Error::OutOfMemory`] if every free PASID of the
+    /// request lies where no memory is: [`Space::preload`] puts it there.
+    ///
+    /// ```
+    /// use pasid::{Error, PasidWidth, Space, SpaceRef};
+    ///
+    /// let space = Space::new(PasidWidth::MAX);
+    /// assert_eq!(space.alloc_in_place(space.range(), 0).err(), Some(Error::OutOfMemory));
+    /// space.preload(PasidWidth::new(8)?.range())?;
+    /// assert_eq!(space.alloc_in_place(space.range(), 0)?.pasid().get(), 1);
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[inline]
+    fn alloc_in_place(self, range: PasidRange, word: u64) -> Result<Owned<Self>> {
+        let handle = self.alloc_raw(range, word, Growth::InPlace)?;
+        Ok(Owned {
+            space: self,
+            handle,
+        })
+    }
+
+    /// Allocates exactly `pasid`.
+    ///
+    /// Progress: wait-free. Context: any; never allocates memory.
+    ///
+    /// # Errors
+    /// [`Error::InUse`], [`Error::Reserved`], [`Error::DoesNotFit`],
+    /// [`Error::NoPasidSupport`]; [`Error::OutOfMemory`] if there is no memory at its
+    /// place ([`Space::preload`]).
+    ///
+    /// ```
+    /// use pasid::{Error, Pasid, PasidWidth, Space, SpaceRef};
+    ///
+    /// let space = Space::new(PasidWidth::MAX);
+    /// let nine = Pasid::new(9)?;
+    /// space.preload(nine.into())?;
+    /// let owned = space.alloc_at(nine, 0)?;
+    /// assert_eq!(space.alloc_at(nine, 0).err(), Some(Error::InUse(nine)));
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[inline]
+    fn alloc_at(self, pasid: Pasid, word: u64) -> Result<Owned<Self>> {
+        let handle = self.alloc_at_raw(pasid, word)?;
+        Ok(Owned {
+            space: self,
+            handle,
+        })
+    }
+
+    /// Takes a reference to the allocation that `handle` names.
+    ///
+    /// Progress: lock-free. Context: any.
+    ///
+    /// # Errors
+    /// [`Error::Stale`] if the allocation is over or is another space's,
+    /// [`Error::BeingFreed`] if it was revoked, [`Error::TooManyReferences`].
+    ///
+    /// ```
+    /// use pasid::{PasidWidth, Space, SpaceRef};
+    ///
+    /// let space = Space::new(PasidWidth::MAX);
+    /// let owned = space.alloc(space.range(), 7)?;
+    /// assert_eq!(space.get(owned.handle())?.word(), 7);
+    /// # Ok::<(), pasid::Error>(())
+    /// ```
+    #[doc(alias = "ioasid_get")]
+    #[inline]
+    fn get(self, handle: Handle) -> Result<Ref<Self>> {
+        let handle = self.get_raw(handle)?;
+        Ok(Ref {
+            space: self,
+            handle,
+        })
+    }
+
+    /// Takes a reference to whatever allocation of `pasid` is live: the number is
+    /// all that hardware reports.
+    ///
+    /// Progress: lock-free. Context: any.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::BeingFreed`], [`Error::Reserved`],
+    /// [`Error::DoesNotFit`], [`Error::TooManyReferences`].
+    ///
+    /// ```
+    /// use pasid::{PasidWidth, Space, SpaceRef};
+    ///
+    /// let space = Space::new(PasidWidth::MAX);
+    /// let owned = space.alloc(space.range(), 0)?;
+    /// assert_eq!(space.get_at(owned.pasid())?.handle(), owned.handle());
+    /// # Ok::<(), pasid::Error>(())
+    /// ```
+    #[inline]
+    fn get_at(self, pasid: Pasid) -> Result<Ref<Self>> {
+        let handle = self.get_at_raw(pasid)?;
+        Ok(Ref {
+            space: self,
+            handle,
+        })
+    }
+}
+
+impl SpaceRef for &Space {}
+impl SpaceRef for Arc<Space> {}
+
+/// An allocated PASID. Dropping it frees: the PASID is revoked, and comes free
+/// with the last reference.
+///
+/// Size: the way to hold the space, and 8 bytes.
+#[must_use = "dropping it frees the PASID"]
+pub struct Owned<S: SpaceRef> {
+    space: S,
+    handle: Handle,
+}
+
+/// A reference to an allocated PASID: while it lives, the PASID gets no other
+/// owner. Dropping it gives the reference back.
+///
+/// Size: the way to hold the space, and 8 bytes.
+#[must_use = "dropping it gives the reference back"]
+pub struct Ref<S: SpaceRef> {
+    space: S,
+    handle: Handle,
+}
+
+/// What both kinds of holder can do.
+macro_rules! holder {
+    ($holder:ident) => {
+        impl<S: SpaceRef> $holder<S> {
+            /// The PASID: what hardware is given.
+            #[inline]
+            pub fn pasid(&self) -> Pasid {
+                self.handle.pasid()
+            }
+
+            /// Names this allocation, and protects nothing.
+            #[inline]
+            pub fn handle(&self) -> Handle {
+                self.handle
+            }
+
+            /// The owner's word.
+            ///
+            /// Progress: wait-free. Context: any.
+            #[inline]
+            pub fn word(&self) -> u64 {
+                self.space
+                    .held(self.pasid())
+                    .map_or(0, |(_, slot)| slot.word())
+            }
+
+            /// Puts `word` in the place of the owner's word, and returns the old one.
+            /// Who reads the new word sees what was written before it was put there.
+            ///
+            /// Progress: wait-free. Context: any.
+            #[inline]
+            pub fn replace(&self, word: u64) -> u64 {
+                self.space
+                    .held(self.pasid())
+                    .map_or(0, |(_, slot)| slot.replace(word))
+            }
+
+            /// The raw form, without giving anything back: see `from_raw`.
+            #[inline]
+            pub fn into_raw(self) -> u64 {
+                let (space, handle) = self.into_parts();
+                drop(space);
+                handle.to_raw()
+            }
+
+            /// The value that [`into_raw`](Self::into_raw) took apart.
+            ///
+            /// # Errors
+            /// [`Error::InvalidHandle`] if `raw` cannot be a handle.
+            ///
+            /// # Safety
+            /// `raw` came from `into_raw` of this same type with this same space, and
+            /// nothing was made of it or given back through it since.
+            #[inline]
+            pub unsafe fn from_raw(space: S, raw: u64) -> Result<Self> {
+                Ok(Self {
+                    space,
+                    handle: Handle::from_raw(raw)?,
+                })
+            }
+
+            /// Takes the holder apart without dropping it.
+            fn into_parts(self) -> (S, Handle) {
+                let holder = ManuallyDrop::new(self);
+                // SAFETY: `holder` is not dropped and not used again, so the space is
+                // moved out once.
+                (unsafe { core::ptr::read(&holder.space) }, holder.handle)
+            }
+        }
+
+        impl<S: SpaceRef> fmt::Debug for $holder<S> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_tuple(stringify!($holder))
+                    .field(&self.handle)
+                    .finish()
+            }
+        }
+    };
+}
+
+holder!(Owned);
+holder!(Ref);
+
+impl<S: SpaceRef> Owned<S> {
+    /// A reference beside the owner's.
+    ///
+    /// Progress: lock-free. Context: any.
+    ///
+    /// # Errors
+    /// [`Error::BeingFreed`] if somebody revoked the PASID,
+    /// [`Error::TooManyReferences`].
+    ///
+    /// ```
+    /// use pasid::{PasidWidth, Space, SpaceRef};
+    ///
+    /// let space = Space::new(PasidWidth::MAX);
+    /// let owned = space.alloc(space.range(), 0)?;
+    /// let reference = owned.get()?;
+    /// assert_eq!(reference.handle(), owned.handle());
+    /// # Ok::<(), pasid::Error>(())
+    /// ```
+    #[inline]
+    pub fn get(&self) -> Result<Ref<S>> {
+        self.space.clone().get(self.handle)
+    }
+
+    /// Makes the owner's reference one like any other: nobody revokes when it is
+    /// dropped, and the PASID comes free with the last reference.
+    ///
+    /// Progress: wait-free. Context: any.
+    ///
+    /// ```
+    /// use pasid::{PasidWidth, Space, SpaceRef};
+    ///
+    /// let space = Space::new(PasidWidth::MAX);
+    /// let first = space.alloc(space.range(), 0)?.into_ref();
+    /// let second = first.try_clone()?;
+    /// drop(first);
+    /// assert!(space.get(second.handle()).is_ok());
+    /// # Ok::<(), pasid::Error>(())
+    /// ```
+    #[inline]
+    pub fn into_ref(self) -> Ref<S> {
+        let (space, handle) = self.into_parts();
+        if let Some((_, slot)) = space.held(handle.pasid()) {
+            slot.disown();
+        }
+        Ref { space, handle }
+    }
+}
+
+impl<S: SpaceRef> Ref<S> {
+    /// One more reference. Unlike [`SpaceRef::get`] it is given also when the PASID
+    /// was revoked, since its holder has one already.
+    ///
+    /// Progress: wait-free. Context: any.
+    ///
+    /// # Errors
+    /// [`Error::TooManyReferences`] at 2^27 references.
+    ///
+    /// ```
+    /// use pasid::{PasidWidth, Space, SpaceRef};
+    ///
+    /// let space = Space::new(PasidWidth::MAX);
+    /// let owned = space.alloc(space.range(), 0)?;
+    /// let one = owned.get()?;
+    /// drop(owned);
+    /// let two = one.try_clone()?;
+    /// assert_eq!(one.pasid(), two.pasid());
+    /// # Ok::<(), pasid::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_clone(&self) -> Result<Ref<S>> {
+        match self.space.held(self.pasid()).map(|(_, slot)| slot.hold()) {
+            Some(Ok(())) => Ok(Ref {
+                space: self.space.clone(),
+                handle: self.handle,
+            }),
+            Some(Err(Refusal::TooManyReferences)) => Err(Error::TooManyReferences(self.handle)),
+            _ => Err(Error::Stale(self.handle)),
+        }
+    }
+}
+
+impl<S: SpaceRef> Drop for Owned<S> {
+    #[inline]
+    fn drop(&mut self) {
+        #[cfg(loom)]
+        if std::thread::panicking() {
+            return;
+        }
+        let pasid = self.pasid();
+        if let Some((leaf, slot)) = self.space.held(pasid) {
+            if let Ok(left) = slot.free(self.handle.generation()) {
+                self.space.reclaim(leaf, pasid, left);
+            }
+        }
+    }
+}
+
+impl<S: SpaceRef> Drop for Ref<S> {
+    #[inline]
+    fn drop(&mut self) {
+        #[cfg(loom)]
+        if std::thread::panicking() {
+            return;
+        }
+        let pasid = self.pasid();
+        if let Some((leaf, slot)) = self.space.held(pasid) {
+            let left = slot.drop_held();
+            self.space.reclaim(leaf, pasid, left);
+        }
+    }
+}

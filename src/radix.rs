@@ -1,0 +1,519 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The lazily grown tree over the leaves: where a PASID's bit and slot are, what
+//! is marked full, and the memory of it all.
+//!
+//! ```text
+//! 19        14 13         8 7        5 4        0
+//! +-----------+------------+----------+----------+
+//! |   node    |    leaf    |   word   |   bit    |   of a PASID
+//! +-----------+------------+----------+----------+
+//! ```
+//!
+//! # Protocol
+//! * **Growth** A node or leaf is built complete and published by one
+//!   compare-exchange; the loser frees its own. Nothing is unlinked beside running
+//!   calls, so a pointer once loaded stays good as long as the tree is borrowed.
+//! * **Full marks** One bit a leaf and one bit a node say that nothing is free
+//!   below. They are hints, and only the search reads them. Whoever marks, looks
+//!   again afterwards; whoever gives a bit back, looks at both marks afterwards.
+//!   A wrong "not full" costs time. A wrong "full" does not outlive the calls
+//!   that caused it, because in the total order of the sequentially consistent
+//!   operations either the marker's second look or the releaser's look at the
+//!   mark comes last.
+//!
+//! A search that fails marks what it found full, so a later one steps over it.
+//! Taking the last bit marks nothing: one who frees and allocates in turn at the
+//! edge of a full leaf would otherwise set and clear its mark each time.
+
+use crate::bitmap::{self, Bitmap, LEAF_PASIDS, WORD_BITS};
+use crate::link::{Link, Took, boxed};
+use crate::pasid::{Pasid, PasidWidth};
+use crate::range::PasidRange;
+use crate::search::Growth;
+use crate::slot::Slot;
+use crate::sync::{
+    AtomicU32, AtomicU64, Ordering, const_unless_loom, next_space_tag, order_store_before_load,
+};
+
+#[cfg(not(loom))]
+const NODE_LEAVES: usize = 64;
+#[cfg(not(loom))]
+const ROOT_NODES: usize = 64;
+
+// A model runs the same code on a tree small enough to explore.
+#[cfg(loom)]
+const NODE_LEAVES: usize = 2;
+#[cfg(loom)]
+const ROOT_NODES: usize = 2;
+
+pub(crate) const LEAVES: u32 = NODE_LEAVES as u32;
+const NODES: u32 = ROOT_NODES as u32;
+const ALL_LEAVES: u64 = u64::MAX >> (64 - LEAVES);
+
+/// PASIDs that the tree has places for.
+const PLACES: u32 = NODES * LEAVES * LEAF_PASIDS;
+
+/// A leaf whose generations would raise the floor above this is not given back:
+/// one PASID reused two thousand million times must not bring all others close
+/// to their end.
+const FLOOR_LAST: u32 = u32::MAX / 2;
+
+const _: () = {
+    assert!(NODE_LEAVES.is_power_of_two() && NODE_LEAVES <= 64);
+    assert!(ROOT_NODES.is_power_of_two() && ROOT_NODES <= 64);
+    assert!(cfg!(loom) || PLACES == PasidWidth::MAX.count());
+};
+
+/// 256 PASIDs.
+pub(crate) struct Leaf {
+    pub(crate) bits: Bitmap,
+    slots: [Slot; LEAF_PASIDS as usize],
+}
+
+impl Leaf {
+    #[inline(always)]
+    pub(crate) fn slot(&self, pasid: Pasid) -> &Slot {
+        // The remainder is by a power of two; see `Bitmap::word`.
+        &self.slots[pasid.get() as usize % LEAF_PASIDS as usize]
+    }
+}
+
+impl Leaf {
+    /// Writes to `place` a leaf whose allocations start at generation `floor` and
+    /// in which the bits that `held` says are set.
+    ///
+    /// # Safety
+    /// `place` must be valid for writes of a whole Leaf.
+    unsafe fn build(place: *mut Leaf, floor: u32, held: impl Fn(u32) -> u32) {
+        // SAFETY: `place` is valid for a Leaf, so its field is in bounds.
+        let bits = unsafe { &raw mut (*place).bits };
+        // SAFETY: valid for writes, as part of `place`.
+        unsafe { bits.write(Bitmap::new(&held)) };
+        // SAFETY: as for `bits`.
+        let slots = unsafe { &raw mut (*place).slots }.cast::<Slot>();
+        for position in 0..LEAF_PASIDS {
+            let reserved = held(position / WORD_BITS) & 1 << (position % WORD_BITS) != 0;
+            // SAFETY: `position` is below the length of the array of slots.
+            let slot = unsafe { slots.add(position as usize) };
+            // SAFETY: valid for writes, as part of `place`.
+            unsafe { slot.write(Slot::new(floor, reserved)) };
+        }
+    }
+
+    /// Whether nothing is held but what a new leaf holds, and the generations
+    /// are low enough to become everyone's floor.
+    fn is_as_new(&mut self, held: impl Fn(u32) -> u32) -> bool {
+        self.highest_generation() <= FLOOR_LAST && self.bits.equals(held)
+    }
+
+    fn highest_generation(&self) -> u32 {
+        self.slots
+            .iter()
+            .map(|slot| slot.state().generation())
+            .max()
+            .unwrap_or(0)
+    }
+}
+
+/// 64 leaves.
+pub(crate) struct Node {
+    /// Bit *i*: leaf *i* is marked full.
+    pub(crate) full: AtomicU64,
+    leaves: [Link<Leaf>; NODE_LEAVES],
+}
+
+impl Node {
+    /// Writes an empty node to `place`.
+    ///
+    /// # Safety
+    /// `place` must be valid for writes of a whole Node.
+    unsafe fn build(place: *mut Node) {
+        let node = Node {
+            full: AtomicU64::new(0),
+            leaves: core::array::from_fn(|_| Link::vacant()),
+        };
+        // SAFETY: `place` is valid for writes of a whole Node.
+        unsafe { place.write(node) };
+    }
+
+    #[inline(always)]
+    pub(crate) fn leaf(&self, leaf: u32) -> Option<&Leaf> {
+        self.leaves[leaf as usize % NODE_LEAVES].follow()
+    }
+}
+
+/// Where a PASID is in the tree.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) node: u32,
+    pub(crate) leaf: u32,
+    pub(crate) position: u32,
+}
+
+impl Place {
+    #[inline(always)]
+    pub(crate) const fn of(number: u32) -> Place {
+        Place {
+            node: number / LEAF_PASIDS / LEAVES % NODES,
+            leaf: number / LEAF_PASIDS % LEAVES,
+            position: number % LEAF_PASIDS,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn number(self) -> u32 {
+        (self.node * LEAVES + self.leaf) * LEAF_PASIDS + self.position
+    }
+}
+
+/// The part of a request that lies in one leaf: positions `first ..= last`.
+#[derive(Clone, Copy)]
+pub(crate) struct Part {
+    pub(crate) node: u32,
+    pub(crate) leaf: u32,
+    pub(crate) first: u32,
+    pub(crate) last: u32,
+}
+
+/// The tree of one id space.
+pub(crate) struct Tree {
+    nodes: [Link<Node>; ROOT_NODES],
+    /// Bit *i*: node *i* is marked full.
+    pub(crate) full: AtomicU64,
+    /// This space's tag in handles; 0 until there is a leaf.
+    tag: AtomicU32,
+    /// The first generation of the slots of leaves built from now on.
+    floor: u32,
+    width: PasidWidth,
+    reserved: &'static [PasidRange],
+}
+
+impl Tree {
+    const_unless_loom! {
+        pub(crate) fn new(width: PasidWidth, reserved: &'static [PasidRange]) -> Tree {
+            Tree {
+                #[cfg(not(loom))]
+                nodes: [const { Link::vacant() }; ROOT_NODES],
+                #[cfg(loom)]
+                nodes: core::array::from_fn(|_| Link::vacant()),
+                full: AtomicU64::new(0),
+                tag: AtomicU32::new(0),
+                floor: 0,
+                width,
+                reserved,
+            }
+        }
+    }
+
+    pub(crate) const fn width(&self) -> PasidWidth {
+        self.width
+    }
+
+    /// Replaces the reservations, of a tree that has no leaf yet.
+    pub(crate) const fn set_reserved(&mut self, reserved: &'static [PasidRange]) {
+        self.reserved = reserved;
+    }
+
+    // ---- Look-up -------------------------------------------------------------
+
+    #[inline(always)]
+    fn node(&self, node: u32) -> Option<&Node> {
+        self.nodes[node as usize % ROOT_NODES].follow()
+    }
+
+    #[inline(always)]
+    pub(crate) fn leaf_at(&self, node: u32, leaf: u32) -> Option<&Leaf> {
+        self.node(node)?.leaf(leaf)
+    }
+
+    /// The leaf of `pasid`, if there is memory for it.
+    #[inline(always)]
+    pub(crate) fn leaf(&self, pasid: Pasid) -> Option<&Leaf> {
+        let place = Place::of(pasid.get());
+        self.leaf_at(place.node, place.leaf)
+    }
+
+    /// This space's tag in handles: of use to who has seen a leaf.
+    #[inline(always)]
+    pub(crate) fn tag(&self) -> u16 {
+        // Relaxed: written before the first leaf was published, and the caller
+        // acquired a leaf.
+        self.tag.load(Ordering::Relaxed) as u16
+    }
+
+    /// Whether `pasid` is reserved by the space's own list.
+    pub(crate) fn listed_as_reserved(&self, pasid: Pasid) -> bool {
+        self.reserved.iter().any(|range| range.contains(pasid))
+    }
+
+    /// The first place at or after `from`, up to `last`, whose bit is set.
+    pub(crate) fn first_held(&self, from: Pasid, last: Pasid) -> Option<(Pasid, &Leaf)> {
+        self.parts(from.get(), last.get()).find_map(|part| {
+            let leaf = self.leaf_at(part.node, part.leaf)?;
+            let position = leaf.bits.first_set(part.first, part.last)?;
+            let place = Place {
+                node: part.node,
+                leaf: part.leaf,
+                position,
+            };
+            Some((Pasid::from_index(place.number()), leaf))
+        })
+    }
+
+    /// The leaves that hold the places `first ..= last`, in order. Where a node
+    /// is missing its leaves are named all the same.
+    pub(crate) fn parts(&self, first: u32, last: u32) -> impl Iterator<Item = Part> + use<> {
+        (first / LEAF_PASIDS..=last / LEAF_PASIDS).map(move |leaf| {
+            let base = leaf * LEAF_PASIDS;
+            Part {
+                node: leaf / LEAVES % NODES,
+                leaf: leaf % LEAVES,
+                first: first.max(base) - base,
+                last: last.min(base + (LEAF_PASIDS - 1)) - base,
+            }
+        })
+    }
+
+    // ---- One place -----------------------------------------------------------
+
+    /// Takes the place of `pasid`. `false` if it is held.
+    #[inline(always)]
+    pub(crate) fn take_at(&self, leaf: &Leaf, pasid: Pasid) -> bool {
+        leaf.bits.take(Place::of(pasid.get()).position)
+    }
+
+    /// Gives back the place of `pasid`, which the caller owns.
+    ///
+    /// Wait-free.
+    #[inline(always)]
+    pub(crate) fn give_back(&self, leaf: &Leaf, pasid: Pasid) {
+        let place = Place::of(pasid.get());
+        leaf.bits.give_back(place.position);
+        if let Some(node) = self.node(place.node) {
+            self.unmark(node, place.node, place.leaf);
+        }
+    }
+
+    // ---- Full marks ----------------------------------------------------------
+
+    /// Marks the leaf, and with the last of them the node, if all is held.
+    #[cold]
+    pub(crate) fn mark_if_full(&self, node: &Node, part: Part, leaf: &Leaf) {
+        if !leaf.bits.is_full() {
+            return;
+        }
+        // SeqCst: mark, then look again, against `give_back`, then `unmark`: one of
+        // the two sees the other.
+        node.full.fetch_or(1 << part.leaf, Ordering::SeqCst);
+        order_store_before_load();
+        if !leaf.bits.is_full() {
+            self.unmark(node, part.node, part.leaf);
+            return;
+        }
+        // SeqCst: as above, one level up: against the clearing of a leaf's mark,
+        // then the look at the node's, in `unmark`.
+        if node.full.load(Ordering::SeqCst) == ALL_LEAVES {
+            // SeqCst: the same pair.
+            self.full.fetch_or(1 << part.node, Ordering::SeqCst);
+            order_store_before_load();
+            // SeqCst: the second look of the pair.
+            if node.full.load(Ordering::SeqCst) != ALL_LEAVES {
+                // SeqCst: kept with the others; a cleared mark is always safe.
+                self.full.fetch_and(!(1 << part.node), Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// Clears the marks over a leaf in which something is free.
+    ///
+    /// Both marks are looked at every time, not only after a bit that was the
+    /// last: a finished release must not hide behind another's unfinished one.
+    #[inline(always)]
+    fn unmark(&self, node: &Node, node_index: u32, leaf_index: u32) {
+        order_store_before_load();
+        // SeqCst: pairs with `mark_if_full`: comes after the release of the bit in
+        // the total order, so either the mark is seen here or the marker sees the bit.
+        if node.full.load(Ordering::SeqCst) & 1 << leaf_index != 0 {
+            // SeqCst: comes before the look at the node's mark below.
+            node.full.fetch_and(!(1 << leaf_index), Ordering::SeqCst);
+            order_store_before_load();
+        }
+        // SeqCst: pairs with the marking of the node in `mark_if_full`.
+        if self.full.load(Ordering::SeqCst) & 1 << node_index != 0 {
+            // SeqCst: kept with the others; a cleared mark is always safe.
+            self.full.fetch_and(!(1 << node_index), Ordering::SeqCst);
+        }
+    }
+
+    // ---- Memory --------------------------------------------------------------
+
+    fn held_in_new(&self, node: u32, leaf: u32, word: u32) -> u32 {
+        held_in_new(self.width, self.reserved, node, leaf, word)
+    }
+
+    /// Whether a new leaf would have something free in this part.
+    pub(crate) fn has_free(&self, part: Part) -> bool {
+        (part.first / WORD_BITS..=part.last / WORD_BITS).any(|word| {
+            let wanted = bitmap::mask(word, part.first, part.last);
+            wanted & !self.held_in_new(part.node, part.leaf, word) != 0
+        })
+    }
+
+    /// The node, built if it is missing and `growth` allows.
+    #[inline(always)]
+    pub(crate) fn node_for(&self, node: u32, growth: Growth) -> Option<&Node> {
+        match (self.node(node), growth) {
+            (Some(node), _) => Some(node),
+            (None, Growth::Allowed) => self.grow_node(node),
+            (None, Growth::InPlace) => None,
+        }
+    }
+
+    /// The leaf, built if it is missing, `growth` allows, and there would be
+    /// something free in this part of it.
+    #[inline(always)]
+    pub(crate) fn leaf_for<'a>(
+        &self,
+        node: &'a Node,
+        part: Part,
+        growth: Growth,
+    ) -> Option<&'a Leaf> {
+        match (node.leaf(part.leaf), growth) {
+            (Some(leaf), _) => Some(leaf),
+            (None, Growth::Allowed) if self.has_free(part) => self.grow_leaf(node, part),
+            (None, _) => None,
+        }
+    }
+
+    /// The leaf of `part`, built if it is missing. `None` if there is no memory.
+    pub(crate) fn grow(&self, part: Part) -> Option<&Leaf> {
+        let node = self.node_for(part.node, Growth::Allowed)?;
+        node.leaf(part.leaf).or_else(|| self.grow_leaf(node, part))
+    }
+
+    /// Puts memory in place for `first ..= last`. Returns whether it could.
+    pub(crate) fn grow_range(&self, first: Pasid, last: Pasid) -> bool {
+        self.parts(first.get(), last.get())
+            .all(|part| self.grow(part).is_some())
+    }
+
+    #[cold]
+    fn grow_node(&self, node: u32) -> Option<&Node> {
+        // SAFETY: the place given is valid for a Node.
+        let build = |place| unsafe { Node::build(place) };
+        // SAFETY: `Node::build` writes a whole Node.
+        let new = unsafe { boxed(build) }?;
+        Some(self.nodes[node as usize % ROOT_NODES].publish(new))
+    }
+
+    #[cold]
+    fn grow_leaf<'a>(&self, node: &'a Node, part: Part) -> Option<&'a Leaf> {
+        self.ensure_tag();
+        let held = |word| self.held_in_new(part.node, part.leaf, word);
+        // SAFETY: the place given is valid for a Leaf.
+        let build = |place| unsafe { Leaf::build(place, self.floor, held) };
+        // SAFETY: `Leaf::build` writes a whole Leaf.
+        let new = unsafe { boxed(build) }?;
+        Some(node.leaves[part.leaf as usize % NODE_LEAVES].publish(new))
+    }
+
+    /// Gives the space its tag, before its first leaf is published.
+    fn ensure_tag(&self) {
+        // Relaxed: the tag itself is all that is read; it reaches other threads
+        // with the release of the leaf's publication.
+        if self.tag.load(Ordering::Relaxed) == 0 {
+            let tag = u32::from(next_space_tag());
+            // Relaxed: as above. Failure means that another thread gave a tag; the
+            // leaf published next is published after either.
+            let _ = self
+                .tag
+                .compare_exchange(0, tag, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives back all leaves in which nothing is held but what a new one holds,
+    /// and the nodes that are empty then. Returns the bytes given back.
+    pub(crate) fn shrink(&mut self) -> usize {
+        (0..NODES).map(|node| self.shrink_node(node)).sum()
+    }
+
+    fn shrink_node(&mut self, node_index: u32) -> usize {
+        let (width, reserved) = (self.width, self.reserved);
+        let link = &mut self.nodes[node_index as usize % ROOT_NODES];
+        let (mut leaf_bytes, mut floor) = (0, self.floor);
+        let took = link.take_if(|node| {
+            let mut kept = 0;
+            for (leaf_index, link) in (0..).zip(&mut node.leaves) {
+                let held = |word| held_in_new(width, reserved, node_index, leaf_index, word);
+                match link.take_if(|leaf| leaf.is_as_new(held)) {
+                    Took::Vacant => {}
+                    Took::Kept => kept += 1,
+                    Took::Child(leaf) => {
+                        floor = floor.max(leaf.highest_generation());
+                        leaf_bytes += size_of::<Leaf>();
+                        // Relaxed: `&mut self` excludes every other thread.
+                        node.full.fetch_and(!(1 << leaf_index), Ordering::Relaxed);
+                    }
+                }
+            }
+            kept == 0
+        });
+        self.floor = floor;
+        if leaf_bytes > 0 {
+            // Relaxed: as above.
+            self.full.fetch_and(!(1 << node_index), Ordering::Relaxed);
+        }
+        leaf_bytes
+            + if matches!(took, Took::Child(_)) {
+                size_of::<Node>()
+            } else {
+                0
+            }
+    }
+
+    /// Bytes of all nodes and leaves.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let nodes = (0..NODES).filter_map(|node| self.node(node));
+        nodes
+            .map(|node| {
+                let leaves = node
+                    .leaves
+                    .iter()
+                    .filter(|leaf| leaf.follow().is_some())
+                    .count();
+                size_of::<Node>() + leaves * size_of::<Leaf>()
+            })
+            .sum()
+    }
+}
+
+/// The bits that are held in a new leaf: reserved by the space's list, or beyond
+/// its width.
+fn held_in_new(width: PasidWidth, reserved: &[PasidRange], node: u32, leaf: u32, word: u32) -> u32 {
+    let base = (node * LEAVES + leaf) * LEAF_PASIDS;
+    let (start, end) = (
+        base + word * WORD_BITS,
+        base + word * WORD_BITS + (WORD_BITS - 1),
+    );
+    let of = |first: u32, last: u32| {
+        if first > end || last < start {
+            return 0;
+        }
+        bitmap::mask(word, first.max(start) - base, last.min(end) - base)
+    };
+    let last = width.last().get();
+    let beyond = if last < PLACES - 1 {
+        of(last + 1, PLACES - 1)
+    } else {
+        0
+    };
+    reserved.iter().fold(beyond, |held, range| {
+        held | of(range.first().get(), range.last().get())
+    })
+}
+
+/// The bits `first ..= last` of a word of marks, for `first <= last <= 63`.
+#[inline(always)]
+pub(crate) const fn span(first: u32, last: u32) -> u64 {
+    (u64::MAX >> (63 - last % 64)) & (u64::MAX << (first % 64))
+}

@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One PASID's state word and its owner's word.
+//!
+//! ```text
+//!  63            32 31     29  28  27            0
+//! +----------------+---------+-----+--------------+
+//! |   generation   |  phase  | own |  references  |
+//! +----------------+---------+-----+--------------+
+//! ```
+//!
+//! | field | bits | meaning |
+//! | --- | --- | --- |
+//! | references | 28 | references held, the owner's included |
+//! | own | 1 | the allocation's own reference is still held |
+//! | phase | 3 | see [`Phase`] |
+//! | generation | 32 | how often the PASID came free before |
+//!
+//! # Invariants
+//! * **I4** The state is written by the owner of the allocation bit alone while
+//!   `references` is 0, and by compare-exchange on the whole word, or by an
+//!   addition of someone who holds a reference, while it is above 0.
+//! * **I5** `own` implies `references > 0`.
+//! * **I6** `references` goes from 0 to 1 only by [`Slot::publish`]. So whoever
+//!   brings it to 0 is alone, ends the allocation, and gives back the bit.
+//! * **I7** The generation advances when an allocation ends, before its bit is
+//!   given back. A handle's generation never comes again: a slot that would have
+//!   to wrap is retired and keeps its bit. Wrap time: 4.3 seconds of nothing but
+//!   allocations and frees of one PASID at 10^9 a second.
+//!
+//! # Why a look-up needs no read-modify-write
+//! `find` loads the state, the word, and the state again. The next owner stores
+//! its word with release, after it acquired the bit, which the last holder gave
+//! back after it wrote the dead state. So whoever acquires the next owner's word
+//! sees at least the dead state in the second load, and the generations differ.
+
+use crate::sync::{AtomicU64, Mutation, Ordering, fence, planted, unless};
+
+const REFERENCES_BITS: u32 = 28;
+const OWN_SHIFT: u32 = REFERENCES_BITS;
+const PHASE_SHIFT: u32 = OWN_SHIFT + 1;
+const PHASE_BITS: u32 = 3;
+const GENERATION_SHIFT: u32 = PHASE_SHIFT + PHASE_BITS;
+
+const REFERENCES: u64 = (1 << REFERENCES_BITS) - 1;
+const OWN: u64 = 1 << OWN_SHIFT;
+
+/// The most references that one PASID can have: 2^27.
+///
+/// Half of what the field holds, because a holder adds first and looks then: it
+/// would take 2^27 threads in the middle of that to reach the next field.
+pub(crate) const REFERENCES_LAST: u64 = 1 << (REFERENCES_BITS - 1);
+
+const _: () = assert!(GENERATION_SHIFT == 32, "the fields fill the word");
+
+/// Where a PASID is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Not allocated, or not published yet, or ended.
+    Dead = 0,
+    /// Allocated; new references may be taken.
+    Live = 1,
+    /// Revoked; holders keep their references, nobody gets a new one.
+    Freeing = 2,
+    /// Reserved: never allocated.
+    Reserved = 3,
+    /// Out of generations: never allocated again.
+    Retired = 4,
+}
+
+/// One value of the state word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct State(u64);
+
+impl State {
+    const fn new(generation: u32, phase: Phase) -> State {
+        State((generation as u64) << GENERATION_SHIFT | (phase as u64) << PHASE_SHIFT)
+    }
+
+    /// Just allocated: one reference, the owner's own.
+    const fn allocated(generation: u32) -> State {
+        State(State::new(generation, Phase::Live).0 | OWN | 1)
+    }
+
+    /// The state after the allocation of `generation` has ended (I7).
+    const fn ended(generation: u32) -> State {
+        match generation.checked_add(1) {
+            Some(next) => State::new(next, Phase::Dead),
+            None => State::new(generation, Phase::Retired),
+        }
+    }
+
+    pub(crate) const fn generation(self) -> u32 {
+        (self.0 >> GENERATION_SHIFT) as u32
+    }
+
+    pub(crate) const fn references(self) -> u64 {
+        self.0 & REFERENCES
+    }
+
+    const fn own(self) -> bool {
+        self.0 & OWN != 0
+    }
+
+    /// Whether the PASID is reserved.
+    pub(crate) const fn is_reserved(self) -> bool {
+        self.is(Phase::Reserved)
+    }
+
+    const fn is(self, phase: Phase) -> bool {
+        self.0 >> PHASE_SHIFT & ((1 << PHASE_BITS) - 1) == phase as u64
+    }
+
+    const fn with_phase(self, phase: Phase) -> State {
+        let cleared = self.0 & !(((1 << PHASE_BITS) - 1) << PHASE_SHIFT);
+        State(cleared | (phase as u64) << PHASE_SHIFT)
+    }
+
+    /// Why this state gives nobody a reference, or what is live in it.
+    const fn live(self) -> Result<(), Refusal> {
+        if self.references() > 0 && self.is(Phase::Live) {
+            Ok(())
+        } else if self.references() > 0 {
+            Err(Refusal::BeingFreed)
+        } else if self.is(Phase::Reserved) {
+            Err(Refusal::Reserved)
+        } else {
+            Err(Refusal::NotLive)
+        }
+    }
+}
+
+/// Why a slot refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Nothing is allocated here, or not what was asked for.
+    NotLive,
+    /// Allocated, and revoked.
+    BeingFreed,
+    /// A reserved PASID.
+    Reserved,
+    /// The count of references is at its highest.
+    TooManyReferences,
+}
+
+/// What giving back a reference left.
+#[must_use = "the last reference's bit must be given back"]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Others hold references.
+    Held,
+    /// Nothing: the allocation has ended and its bit must be given back.
+    Nothing,
+    /// Nothing, and the PASID is out of generations: its bit stays.
+    Retired,
+}
+
+impl Left {
+    const fn after(state: State) -> Left {
+        if state.references() > 0 {
+            Left::Held
+        } else if state.is(Phase::Retired) {
+            Left::Retired
+        } else {
+            Left::Nothing
+        }
+    }
+}
+
+/// One PASID's state and its owner's word: 16 bytes.
+pub(crate) struct Slot {
+    state: AtomicU64,
+    word: AtomicU64,
+}
+
+const _: () = assert!(cfg!(loom) || size_of::<Slot>() == 16);
+
+impl Slot {
+    /// A slot whose first allocation has generation `floor`.
+    pub(crate) fn new(floor: u32, reserved: bool) -> Slot {
+        let phase = if reserved {
+            Phase::Reserved
+        } else {
+            Phase::Dead
+        };
+        Slot {
+            state: AtomicU64::new(State::new(floor, phase).0),
+            word: AtomicU64::new(0),
+        }
+    }
+
+    /// The state, with everything that was written before it was.
+    #[inline(always)]
+    pub(crate) fn state(&self) -> State {
+        // Acquire: pairs with the release of `publish` and of every transition:
+        // the owner's word of the state seen, or a later one, is visible.
+        State(self.state.load(Ordering::Acquire))
+    }
+
+    /// Publishes an allocation, for the taker of the bit. Returns its generation.
+    ///
+    /// Wait-free.
+    #[inline(always)]
+    pub(crate) fn publish(&self, word: u64) -> u32 {
+        // Relaxed: the taker of the bit acquired the state that the last holder
+        // left before giving the bit back (I2, I4).
+        let dead = State(self.state.load(Ordering::Relaxed));
+        debug_assert!(dead.is(Phase::Dead) && dead.references() == 0);
+        // Release: pairs with the acquire load of the word in `find`. See the
+        // head of this file.
+        self.word
+            .store(word, unless(Mutation::WordRelaxed, Ordering::Release));
+        // Release: pairs with the acquire loads and exchanges of the state: who
+        // sees the allocation live sees its word.
+        self.state
+            .store(State::allocated(dead.generation()).0, Ordering::Release);
+        dead.generation()
+    }
+
+    /// Goes from one state to the next that `step` names, until it refuses or
+    /// the exchange succeeds. Returns both states.
+    ///
+    /// Lock-free: it goes round only when another thread changed the state.
+    #[inline(always)]
+    fn advance(
+        &self,
+        success: Ordering,
+        step: impl Fn(State) -> Result<State, Refusal>,
+    ) -> Result<(State, State), Refusal> {
+        let mut current = self.state();
+        loop {
+            let next = step(current)?;
+            // Success ordering: named and argued for by the caller. Failure
+            // Acquire: as in `state`, since `step` judges the state it brings.
+            match self
+                .state
+                .compare_exchange_weak(current.0, next.0, success, Ordering::Acquire)
+            {
+                Ok(_) => return Ok((current, next)),
+                Err(actual) => current = State(actual),
+            }
+        }
+    }
+
+    /// Takes a reference to the allocation of `generation`, or of any.
+    #[inline(always)]
+    pub(crate) fn get(&self, generation: Option<u32>) -> Result<u32, Refusal> {
+        if planted(Mutation::GetByAddition) {
+            return self.get_by_addition(generation);
+        }
+        // Acquire: pairs with the release of `publish`. No release: the new
+        // holder has written nothing yet; its put will publish what it writes.
+        let (state, _) = self.advance(Ordering::Acquire, |state| {
+            state.of(generation)?;
+            if !planted(Mutation::GetFromNothing) {
+                state.live()?;
+            }
+            if state.references() >= REFERENCES_LAST {
+                return Err(Refusal::TooManyReferences);
+            }
+            Ok(State(state.0 + 1))
+        })?;
+        Ok(state.generation())
+    }
+
+    /// What `get` must not be: it writes to the slot before it knows that the
+    /// allocation is there, and so into the next owner's count.
+    #[cold]
+    fn get_by_addition(&self, generation: Option<u32>) -> Result<u32, Refusal> {
+        // AcqRel: the strongest that such a get could ask for; it is wrong all the same.
+        let state = State(self.state.fetch_add(1, Ordering::AcqRel));
+        let verdict = state.of(generation).and_then(|()| state.live());
+        if verdict.is_err() {
+            // AcqRel: as above.
+            self.state.fetch_sub(1, Ordering::AcqRel);
+        }
+        verdict.map(|()| state.generation())
+    }
+
+    /// Takes one more reference, for a caller who holds one.
+    ///
+    /// Wait-free.
+    #[inline(always)]
+    pub(crate) fn hold(&self) -> Result<(), Refusal> {
+        // Relaxed: the caller's own reference keeps the allocation, and what it
+        // published is visible to the caller already.
+        let state = State(self.state.fetch_add(1, Ordering::Relaxed));
+        if state.references() < REFERENCES_LAST {
+            return Ok(());
+        }
+        // Relaxed: takes back the addition just made; the caller's own reference
+        // is still counted, so this cannot be the last.
+        self.state.fetch_sub(1, Ordering::Relaxed);
+        Err(Refusal::TooManyReferences)
+    }
+
+    /// Gives back a reference that the caller holds and that is not the own one.
+    ///
+    /// Wait-free.
+    #[inline(always)]
+    pub(crate) fn drop_held(&self) -> Left {
+        // Release: pairs with the acquire fence below, of whoever is last: what
+        // this holder did comes before the end of the allocation.
+        let ordering = unless(Mutation::PutRelaxed, Ordering::Release);
+        let state = State(self.state.fetch_sub(1, ordering));
+        debug_assert!(state.references() > 0);
+        if state.references() > 1 {
+            return Left::Held;
+        }
+        // Acquire: pairs with the releases of all who gave their references back.
+        fence(Ordering::Acquire);
+        let ended = State::ended(state.generation());
+        // Relaxed: nobody else writes the state now (I6), and it is published
+        // with the bit, which the caller gives back with release.
+        self.state.store(ended.0, Ordering::Relaxed);
+        Left::after(ended)
+    }
+
+    /// Gives back a reference to the allocation of `generation`, checked.
+    pub(crate) fn put(&self, generation: u32) -> Result<Left, Refusal> {
+        // AcqRel: release pairs with the acquire of whoever ends the allocation;
+        // acquire, if that is this call, with the releases of all other puts.
+        let (_, next) = self.advance(Ordering::AcqRel, |state| {
+            state.of(Some(generation))?;
+            // The own reference is given back by `free` alone.
+            if state.references() == u64::from(state.own()) {
+                return Err(Refusal::NotLive);
+            }
+            Ok(state.less_one())
+        })?;
+        Ok(Left::after(next))
+    }
+
+    /// Revokes the allocation of `generation` and gives back its own reference,
+    /// if that is still held.
+    #[inline(always)]
+    pub(crate) fn free(&self, generation: u32) -> Result<Left, Refusal> {
+        // AcqRel: as in `put`.
+        let (_, next) = self.advance(Ordering::AcqRel, |state| {
+            state.of(Some(generation))?;
+            if state.references() == 0 {
+                return Err(Refusal::NotLive);
+            }
+            let revoked = state.with_phase(Phase::Freeing);
+            if state.own() || planted(Mutation::FreeForgetsOwn) {
+                Ok(State(revoked.0 & !OWN).less_one())
+            } else {
+                Ok(revoked)
+            }
+        })?;
+        Ok(Left::after(next))
+    }
+
+    /// Revokes the allocation of `generation`. Revoking twice is no error.
+    pub(crate) fn revoke(&self, generation: u32) -> Result<(), Refusal> {
+        // Relaxed: no reference is given back and nothing published; a `get` that
+        // does not see it yet came before it.
+        self.advance(Ordering::Relaxed, |state| {
+            state.of(Some(generation))?;
+            match state.references() {
+                0 => Err(Refusal::NotLive),
+                _ => Ok(state.with_phase(Phase::Freeing)),
+            }
+        })
+        .map(|_| ())
+    }
+
+    /// Makes the own reference one like any other, for the owner.
+    ///
+    /// Wait-free.
+    pub(crate) fn disown(&self) {
+        // Relaxed: the reference stays held; nothing is given back or published.
+        let state = State(self.state.fetch_and(!OWN, Ordering::Relaxed));
+        debug_assert!(state.own() && state.references() > 0);
+    }
+
+    /// The owner's word, for a caller who holds a reference.
+    #[inline(always)]
+    pub(crate) fn word(&self) -> u64 {
+        // Acquire: pairs with the release of `replace`: who sees a word sees what
+        // was written before it was put there.
+        self.word
+            .load(unless(Mutation::WordRelaxed, Ordering::Acquire))
+    }
+
+    /// Replaces the owner's word, for a caller who holds a reference.
+    #[inline(always)]
+    pub(crate) fn replace(&self, word: u64) -> u64 {
+        // AcqRel: release pairs with the acquire of `word` and `find`; acquire
+        // with the release of whoever put the old word there.
+        self.word.swap(word, Ordering::AcqRel)
+    }
+
+    /// The live allocation's generation and word, without writing anything.
+    ///
+    /// Wait-free.
+    #[inline(always)]
+    pub(crate) fn find(&self) -> Result<(u32, u64), Refusal> {
+        let before = self.state();
+        before.live()?;
+        let word = self.word();
+        // Relaxed: ordered after the load of the word by that load's acquire. See
+        // the head of this file.
+        let after = State(self.state.load(Ordering::Relaxed));
+        if after.generation() != before.generation() {
+            // It ended in between; at that moment nothing was live here.
+            return Err(Refusal::NotLive);
+        }
+        after.live()?;
+        Ok((before.generation(), word))
+    }
+
+    /// Marks the PASID reserved, for the taker of its bit.
+    pub(crate) fn reserve(&self) {
+        // Relaxed: the taker of the bit acquired the last state, as in `publish`.
+        let dead = State(self.state.load(Ordering::Relaxed));
+        // Release: pairs with the acquire of `unreserve`.
+        self.state
+            .store(dead.with_phase(Phase::Reserved).0, Ordering::Release);
+    }
+
+    /// Takes the reservation away. The caller who succeeds owns the bit.
+    pub(crate) fn unreserve(&self) -> Result<(), Refusal> {
+        // AcqRel: acquire pairs with the release of `reserve`; release, with the
+        // bit that is given back next.
+        self.advance(Ordering::AcqRel, |state| match state.live() {
+            Err(Refusal::Reserved) => Ok(state.with_phase(Phase::Dead)),
+            _ => Err(Refusal::NotLive),
+        })
+        .map(|_| ())
+    }
+}
+
+impl State {
+    /// Whether the state is of `generation`, where one is asked for.
+    #[inline(always)]
+    const fn of(self, generation: Option<u32>) -> Result<(), Refusal> {
+        match generation {
+            Some(generation) if generation != self.generation() => Err(Refusal::NotLive),
+            _ => Ok(()),
+        }
+    }
+
+    /// One reference less: ended, if it was the last.
+    #[inline(always)]
+    const fn less_one(self) -> State {
+        if self.references() == 1 {
+            State::ended(self.generation())
+        } else {
+            State(self.0 - 1)
+        }
+    }
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The one door to atomics: `core`'s, or `loom`'s under `--cfg loom`.
+//!
+//! Everything that differs between the shipped code and the modelled code is
+//! in this file:
+//!
+//! * [`order_store_before_load`], because loom treats sequentially consistent
+//!   accesses as acquire and release;
+//! * [`Mutation`], the steps that a canary leaves out to show that a model can
+//!   fail. Outside loom [`planted`] is a constant `false` and the compiler
+//!   removes the branch;
+//! * [`Event`], counters of lost races under `--cfg pasid_events`, by which the
+//!   stress test knows that it really met them.
+
+#[cfg(not(loom))]
+pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+
+#[cfg(not(target_has_atomic = "64"))]
+compile_error!("pasid keeps a PASID's whole state in one 64-bit atomic word; this target has none");
+
+/// A `const fn` outside loom, whose atomics cannot be built in constants.
+macro_rules! const_unless_loom {
+    ($(#[$meta:meta])* $vis:vis fn $($rest:tt)*) => {
+        #[cfg(not(loom))] $(#[$meta])* $vis const fn $($rest)*
+        #[cfg(loom)] $(#[$meta])* $vis fn $($rest)*
+    };
+}
+pub(crate) use const_unless_loom;
+
+/// Orders an earlier sequentially consistent read-modify-write before a later
+/// sequentially consistent load: the store-load pair of the full marks.
+///
+/// In the shipped code this is nothing. Both sides of the pair are `SeqCst`
+/// read-modify-writes followed by `SeqCst` loads, and the single total order of
+/// `SeqCst` operations says that at least one side sees the other. loom gives
+/// `SeqCst` accesses only acquire and release, so the model needs the fence
+/// that the language does not.
+#[inline(always)]
+pub(crate) fn order_store_before_load() {
+    #[cfg(loom)]
+    if !planted(Mutation::MarkWithoutOrder) {
+        // SeqCst: stands for the total order described above.
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// A step or an ordering that a canary leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(loom),
+    allow(dead_code, reason = "named by the code, planted by models alone")
+)]
+pub enum Mutation {
+    /// A bit is looked at in one step and taken in another.
+    TakeInTwoSteps,
+    /// The allocation bit is given back without release.
+    GiveBackRelaxed,
+    /// The scan for exhaustion is believed after one round.
+    ScanOnce,
+    /// Scans of the bits do not acquire.
+    ScanRelaxed,
+    /// The store-load pair of the full marks is left unordered.
+    MarkWithoutOrder,
+    /// A node is published over one that another thread has published.
+    PublishBlindly,
+    /// `free` does not look at the own-reference bit.
+    FreeForgetsOwn,
+    /// `get` does not look at the reference count.
+    GetFromNothing,
+    /// `get` adds first and repairs afterwards.
+    GetByAddition,
+    /// A reference is dropped without release.
+    PutRelaxed,
+    /// The owner's word is stored and loaded relaxed.
+    WordRelaxed,
+    /// `replace` gives the reference back before it stores.
+    ReplaceAfterPut,
+}
+
+/// Whether the running model has planted `mutation`. Always `false` outside loom.
+#[cfg(not(loom))]
+#[inline(always)]
+pub(crate) const fn planted(_mutation: Mutation) -> bool {
+    false
+}
+
+#[cfg(loom)]
+pub(crate) use planting::planted;
+
+/// `ordering`, or `Relaxed` where the running model has planted `mutation`.
+#[inline(always)]
+pub(crate) fn unless(mutation: Mutation, ordering: Ordering) -> Ordering {
+    // Relaxed: only under loom and only in a canary, to see the model fail.
+    if planted(mutation) {
+        Ordering::Relaxed
+    } else {
+        ordering
+    }
+}
+
+/// Planting of mutations by the models. loom runs all threads of a model as
+/// coroutines of one system thread, so a thread-local reaches them all and
+/// models that run side by side do not meet.
+#[cfg(loom)]
+pub mod planting {
+    use super::Mutation;
+    use core::cell::Cell;
+
+    std::thread_local! {
+        static PLANTED: Cell<Option<Mutation>> = const { Cell::new(None) };
+    }
+
+    /// Plants `mutation` (or none) for the models that this thread runs next.
+    pub fn plant(mutation: Option<Mutation>) {
+        PLANTED.with(|planted| planted.set(mutation));
+    }
+
+    pub(crate) fn planted(mutation: Mutation) -> bool {
+        PLANTED.with(|planted| planted.get()) == Some(mutation)
+    }
+}
+
+/// A race that was met and lost, or a search that took its slow way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(pasid_events),
+    allow(dead_code, reason = "read by the stress test alone")
+)]
+pub enum Event {
+    /// Another thread took the chosen bit first.
+    BitLost,
+    /// Another thread published the missing node first.
+    GrowthLost,
+    /// A scan for exhaustion was not confirmed by the next.
+    ScanRepeated,
+}
+
+/// Counts `event`, where that is compiled in.
+#[inline(always)]
+pub(crate) fn met(event: Event) {
+    #[cfg(pasid_events)]
+    events::add(event);
+    #[cfg(not(pasid_events))]
+    let _ = event;
+}
+
+/// Counters of met events, for the stress test.
+#[cfg(pasid_events)]
+pub mod events {
+    use super::Event;
+    use core::sync::atomic::{AtomicU64, Ordering};
+
+    static MET: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+
+    pub(super) fn add(event: Event) {
+        // Relaxed: a statistic, which publishes nothing.
+        MET[event as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often `event` was met in this process.
+    pub fn count(event: Event) -> u64 {
+        // Relaxed: as above; the reader has joined the threads it asks about.
+        MET[event as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// A tag for a space, 1 ..= 4095: equal tags are 4095 spaces apart.
+///
+/// Process-wide and not part of any modelled protocol, so it is `core`'s atomic
+/// also under loom.
+pub(crate) fn next_space_tag() -> u16 {
+    static NEXT: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);
+    // Relaxed: only the atomicity of the count matters; nothing is published by it.
+    (NEXT.fetch_add(1, core::sync::atomic::Ordering::Relaxed) % 4095 + 1) as u16
+}
