@@ -4,10 +4,12 @@
 //! The crate in `xtask/freestanding` puts every call behind a C name and
 //! defines neither the allocator's two hooks nor the function that stands for
 //! a panic. Linked without any other library and with only the data calls kept,
-//! it must have no undefined symbol: they reach no allocator, no panic, and no
-//! function that the compiler brings along. With all calls kept, it may lack
-//! the two hooks and nothing else. Deliberate faults, linked the same way, show
-//! that the look finds what it looks for.
+//! it must have no undefined symbol: they reach no allocator, no panic, and not
+//! even the functions for copying and filling memory that a compiler calls. With
+//! all calls kept, it may lack the two hooks and nothing else; filling a new node
+//! may then call a function that the target's own Rust libraries define.
+//! Deliberate faults, linked the same way, show that the look finds what it
+//! looks for.
 
 use std::path::{Path, PathBuf};
 
@@ -25,8 +27,6 @@ pub(crate) const DESCRIPTION: &str = "$ CARGO_TARGET_DIR=target/freestanding car
 const BARE_TARGET: &str = "x86_64-unknown-none";
 const DATA: &str = "pasid_data_";
 const CONTROL: &str = "pasid_control_";
-/// What a control call may lack.
-const HOOKS: [&str; 2] = ["pasid_hook_alloc", "pasid_hook_free"];
 /// Every data call that has to be there to be checked, without its prefix.
 const DATA_CALLS: [&str; 16] = [
     "alloc_at",
@@ -53,7 +53,7 @@ const CANARIES: [(&str, &[&str]); 3] = [
     ("pasid_canary_copy", &["memcpy", "memmove"]),
 ];
 /// Parts of names that no kept function may have, whoever defines it.
-const BANNED: [&str; 11] = [
+const PANICS: [&str; 7] = [
     "panicking",
     "panic_fmt",
     "panic_bounds_check",
@@ -61,11 +61,29 @@ const BANNED: [&str; 11] = [
     "expect_failed",
     "handle_alloc_error",
     "tls_get_addr",
-    "memcpy",
-    "memmove",
-    "memset",
-    "memcmp",
 ];
+/// What compilers call for copies and fills that are too long for instructions.
+const INTRINSICS: [&str; 5] = ["memcpy", "memmove", "memset", "memcmp", "bcmp"];
+
+/// Which calls a program holds, and what they may reach.
+struct Kind {
+    name: &'static str,
+    /// What may be undefined.
+    lacks: &'static [&'static str],
+    /// Parts of names that may not be there.
+    banned: &'static [&'static [&'static str]],
+}
+
+const DATA_ALONE: Kind = Kind {
+    name: "data calls",
+    lacks: &[],
+    banned: &[&PANICS, &INTRINSICS],
+};
+const ALL_CALLS: Kind = Kind {
+    name: "all calls",
+    lacks: &["pasid_hook_alloc", "pasid_hook_free"],
+    banned: &[&PANICS],
+};
 
 /// Builds, links and looks.
 pub(crate) fn run(project: &Project) -> Result<Outcome> {
@@ -93,8 +111,8 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
         .copied()
         .chain(control.iter().map(String::as_str))
         .collect();
-    let mut faults = build.look(&archive, "data calls", &data, &[])?;
-    faults += build.look(&archive, "all calls", &all, &HOOKS)?;
+    let mut faults = build.look(&archive, &DATA_ALONE, &data)?;
+    faults += build.look(&archive, &ALL_CALLS, &all)?;
     faults += build.canaries()?;
     Ok(match faults {
         0 => Outcome::Passed(format!(
@@ -180,7 +198,8 @@ impl<'a> Build<'a> {
 
     /// Links with only `roots` kept, prints what is there, and counts what must
     /// not be.
-    fn look(&self, archive: &Path, what: &str, roots: &[&str], allowed: &[&str]) -> Result<usize> {
+    fn look(&self, archive: &Path, kind: &Kind, roots: &[&str]) -> Result<usize> {
+        let what = kind.name;
         let program = self.folder.join(what.replace(' ', "-"));
         let linked = self.linker.link(self.project, archive, roots, &program)?;
         println!(
@@ -195,7 +214,7 @@ impl<'a> Build<'a> {
                 .context("the linker dropped an entry point")?;
             println!("  {root:<32} {size:>6} bytes");
         }
-        let faults = faults(&linked, allowed);
+        let faults = faults(&linked, kind);
         if !faults.is_empty() {
             println!("FAULTS in {what}: {faults:?}");
             println!(
@@ -216,7 +235,7 @@ impl<'a> Build<'a> {
             let linked = self
                 .linker
                 .link(self.project, &archive, &[root], &program)?;
-            let found = faults(&linked, &[]);
+            let found = faults(&linked, &DATA_ALONE);
             let caught = found
                 .iter()
                 .any(|fault| signs.iter().any(|sign| fault.contains(sign)));
@@ -231,18 +250,23 @@ impl<'a> Build<'a> {
 }
 
 /// What a program linked from the library must not have.
-fn faults(linked: &Linked, allowed: &[&str]) -> Vec<String> {
+fn faults(linked: &Linked, kind: &Kind) -> Vec<String> {
     let mut faults: Vec<String> = linked
         .undefined
         .iter()
-        .filter(|name| !allowed.contains(&name.as_str()))
+        .filter(|name| !kind.lacks.contains(&name.as_str()))
         .map(|name| format!("undefined {name}"))
         .collect();
     faults.extend(
         linked
             .functions
             .keys()
-            .filter(|name| BANNED.iter().any(|part| name.contains(part)))
+            .filter(|name| {
+                kind.banned
+                    .iter()
+                    .flat_map(|parts| parts.iter())
+                    .any(|part| name.contains(part))
+            })
             .map(|name| format!("kept {name}")),
     );
     if linked.thread_local {

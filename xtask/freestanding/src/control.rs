@@ -2,7 +2,7 @@
 //! The calls that may allocate or give memory back. They need the allocator's
 //! two hooks and nothing else; memory that is not there is an error, no panic.
 
-use pasid::{Owned, PasidWidth, Policy, Space, SpaceRef};
+use pasid::{Owned, Pasid, PasidWidth, Policy, Space, SpaceRef};
 
 use crate::{range, status};
 
@@ -54,20 +54,20 @@ pub extern "C" fn pasid_control_memory_bytes(space: &Space) -> usize {
     space.memory_bytes()
 }
 
-/// Reserves `first..=last`.
+/// Reserves one PASID.
 #[unsafe(no_mangle)]
-pub extern "C" fn pasid_control_reserve(space: &Space, first: u32, last: u32) -> i32 {
+pub extern "C" fn pasid_control_reserve(space: &Space, pasid: u32) -> i32 {
     status(
-        range(first, last).and_then(|range| space.reserve(range)),
+        Pasid::new(pasid).and_then(|pasid| space.reserve(pasid)),
         None,
     )
 }
 
-/// Ends the reservation of `first..=last`.
+/// Ends the reservation of one PASID.
 #[unsafe(no_mangle)]
-pub extern "C" fn pasid_control_unreserve(space: &Space, first: u32, last: u32) -> i32 {
+pub extern "C" fn pasid_control_unreserve(space: &Space, pasid: u32) -> i32 {
     status(
-        range(first, last).and_then(|range| space.unreserve(range)),
+        Pasid::new(pasid).and_then(|pasid| space.unreserve(pasid)),
         None,
     )
 }
