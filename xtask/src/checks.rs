@@ -27,6 +27,8 @@ struct Tool {
 enum Work {
     /// Command lines alone, in this order; the first that fails ends the check.
     Lines(fn(&Project) -> Vec<CommandLine>),
+    /// Command lines that run tests; one that runs none fails too.
+    Tests(fn(&Project) -> Vec<CommandLine>),
     /// A check that looks at results itself. It prints the lines that it runs.
     Function {
         describe: &'static str,
@@ -78,7 +80,7 @@ pub(crate) const CHECKS: &[Check] = &[
         about: "Unit, integration and documentation tests, all features and none",
         in_ci: true,
         needs: None,
-        work: Work::Lines(unit),
+        work: Work::Tests(unit),
     },
     Check {
         name: "freestanding",
@@ -95,21 +97,21 @@ pub(crate) const CHECKS: &[Check] = &[
         about: "The fuzz target's corpus, replayed",
         in_ci: true,
         needs: None,
-        work: Work::Lines(|_| vec![CommandLine::cargo("test -p pasid-fuzz --release")]),
+        work: Work::Tests(|_| vec![CommandLine::cargo("test -p pasid-fuzz --release")]),
     },
     Check {
         name: "stress",
         about: "Real threads against a shadow, with lost races counted",
         in_ci: true,
         needs: None,
-        work: Work::Lines(stress),
+        work: Work::Tests(stress),
     },
     Check {
         name: "loom",
         about: "The models, at two preemptions",
         in_ci: true,
         needs: None,
-        work: Work::Lines(loom),
+        work: Work::Tests(loom),
     },
     Check {
         name: "msrv",
@@ -159,6 +161,11 @@ fn clippy(project: &Project) -> Vec<CommandLine> {
         CommandLine::cargo("clippy -p pasid --lib --no-default-features")
             .args(warnings)
             .args(panics.split_whitespace()),
+        // The models, and the library as they see it.
+        CommandLine::cargo("clippy -p pasid -p loom-tests --lib --tests")
+            .env("RUSTFLAGS", "--cfg loom")
+            .env("CARGO_TARGET_DIR", project.target_for("loom"))
+            .args(warnings),
         // With the profile in which it is built: the other has no panic handler.
         CommandLine::cargo("clippy --manifest-path xtask/freestanding/Cargo.toml --release")
             .args(["--features", "canary"])
@@ -171,7 +178,9 @@ fn doc(_: &Project) -> Vec<CommandLine> {
     let deny = |line: &str| CommandLine::cargo(line).env("RUSTDOCFLAGS", "-D warnings");
     vec![
         deny("doc -p pasid --no-deps --all-features"),
-        deny("doc --workspace --no-deps --all-features --document-private-items"),
+        // Without its cfg the models' crate is empty.
+        deny("doc --workspace --exclude loom-tests --no-deps --all-features")
+            .args(["--document-private-items"]),
     ]
 }
 
@@ -198,6 +207,8 @@ fn loom(project: &Project) -> Vec<CommandLine> {
         .env("RUSTFLAGS", "--cfg loom -D warnings")
         .env("LOOM_MAX_PREEMPTIONS", "2")
         .env("LOOM_MAX_BRANCHES", "10000")
+        // Canaries panic on purpose.
+        .env("RUST_BACKTRACE", "0")
         .env("CARGO_TARGET_DIR", project.target_for("loom"));
     vec![line.args(["--", "--show-output"])]
 }
@@ -222,7 +233,7 @@ pub(crate) fn list(project: &Project) {
             check.about
         );
         match &check.work {
-            Work::Lines(lines) => {
+            Work::Lines(lines) | Work::Tests(lines) => {
                 for line in lines(project) {
                     println!("  $ {line}");
                 }
@@ -249,6 +260,20 @@ pub(crate) fn run(project: &Project, check: &Check) -> Result<Outcome> {
                 }
             }
             Ok(Outcome::passed())
+        }
+        Work::Tests(lines) => {
+            let mut total = 0;
+            for line in lines(project) {
+                let (status, count) = line.run_counting(&project.root)?;
+                if !status.success() {
+                    return Ok(Outcome::Failed(format!("`{line}`: {status}")));
+                }
+                if count == 0 {
+                    return Ok(Outcome::Failed(format!("`{line}` ran no test")));
+                }
+                total += count;
+            }
+            Ok(Outcome::Passed(format!("{total} tests")))
         }
     }
 }

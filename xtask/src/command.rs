@@ -4,6 +4,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fmt::{self, Display, Formatter};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -93,6 +94,26 @@ impl CommandLine {
             .with_context(|| format!("cannot start `{}`", self.program))
     }
 
+    /// Like [`CommandLine::run`], and counts the tests that passed, as their
+    /// runner says in its closing lines.
+    pub(crate) fn run_counting(&self, root: &Path) -> Result<(ExitStatus, usize)> {
+        println!("$ {self}");
+        let mut child = self
+            .command(root)
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start `{}`", self.program))?;
+        let mut count = 0;
+        if let Some(stdout) = child.stdout.take() {
+            for line in BufReader::new(stdout).split(b'\n') {
+                let line = String::from_utf8_lossy(&line?).into_owned();
+                println!("{line}");
+                count += passed_in(&line).unwrap_or(0);
+            }
+        }
+        Ok((child.wait()?, count))
+    }
+
     /// Runs the line without showing it, and returns what it printed.
     pub(crate) fn output(&self, root: &Path) -> Result<Output> {
         let output = self
@@ -148,6 +169,12 @@ impl Display for CommandLine {
     }
 }
 
+/// The count in a line such as `test result: ok. 3 passed; 0 failed; ...`.
+fn passed_in(line: &str) -> Option<usize> {
+    let words = line.strip_prefix("test result: ")?.split_once(". ")?.1;
+    words.split_once(" passed;")?.0.parse().ok()
+}
+
 /// A word as a shell takes it.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=/.,:+@%".contains(c);
@@ -160,7 +187,15 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::CommandLine;
+    use super::{CommandLine, passed_in};
+
+    #[test]
+    fn passed_tests_are_counted_from_the_closing_line() {
+        let line = "test result: ok. 37 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out";
+        assert_eq!(passed_in(line), Some(37));
+        assert_eq!(passed_in(&line.replace("ok", "FAILED")), Some(37));
+        assert_eq!(passed_in("37 passed; 0 failed"), None);
+    }
 
     #[test]
     fn command_line_is_printed_as_a_shell_takes_it() {
