@@ -6,7 +6,7 @@ use crate::handle::Handle;
 use crate::pasid::{Pasid, PasidWidth};
 use crate::radix::{Leaf, Tree};
 use crate::range::PasidRange;
-use crate::search::{Growth, NoneFree, Taken};
+use crate::search::{NoneFree, Taken};
 use crate::slot::{Left, Refusal, Slot};
 use crate::sync::{AtomicU32, Ordering, const_unless_loom};
 
@@ -54,7 +54,7 @@ pub enum Policy {
 /// # Ok::<(), Error>(())
 /// ```
 pub struct Space {
-    tree: Tree,
+    pub(crate) tree: Tree,
     policy: Policy,
     /// Where a search under [`Policy::Next`] starts.
     cursor: AtomicU32,
@@ -283,191 +283,15 @@ impl Space {
         Ok(())
     }
 
-    // ---- Listing: data calls ----------------------------------------------------
-
-    /// The live allocations in `range`, in ascending order.
-    ///
-    /// Safe beside everything else: what is live throughout is listed once, and
-    /// what is allocated or freed meanwhile may be listed or not.
-    ///
-    /// Progress: each step is wait-free, bounded by the memory in `range`.
-    /// Context: any.
-    ///
-    /// ```
-    /// use pasid::{Pasid, PasidWidth, Space, SpaceRef};
-    ///
-    /// let space = Space::new(PasidWidth::MAX);
-    /// let _low = space.alloc(space.range(), 10)?;
-    /// let _high = space.alloc(Pasid::new(0x1_0000)?.into(), 20)?;
-    /// let words: Vec<u64> = space.iter(space.range()).map(|found| found.word).collect();
-    /// assert_eq!(words, [10, 20]);
-    /// # Ok::<(), pasid::Error>(())
-    /// ```
-    #[doc(alias = "ioasid_set_for_each_ioasid")]
-    pub fn iter(&self, range: PasidRange) -> Iter<'_> {
-        Iter {
-            space: self,
-            left: self.range().intersect(range),
-        }
-    }
-
-    /// Whether any PASID in `range` is live.
-    ///
-    /// Progress and context: as [`Space::iter`].
-    ///
-    /// ```
-    /// use pasid::{PasidWidth, Space, SpaceRef};
-    ///
-    /// let space = Space::new(PasidWidth::MAX);
-    /// assert!(!space.any_live(space.range()));
-    /// let _owned = space.alloc(space.range(), 0)?;
-    /// assert!(space.any_live(space.range()));
-    /// # Ok::<(), pasid::Error>(())
-    /// ```
-    pub fn any_live(&self, range: PasidRange) -> bool {
-        self.iter(range).next().is_some()
-    }
-
-    /// How many PASIDs in `range` are live. Exact while no other call runs.
-    ///
-    /// Progress and context: as [`Space::iter`].
-    ///
-    /// ```
-    /// use pasid::{PasidWidth, Space, SpaceRef};
-    ///
-    /// let space = Space::new(PasidWidth::MAX);
-    /// let _owned = space.alloc(space.range(), 0)?;
-    /// assert_eq!(space.count_live(space.range()), 1);
-    /// # Ok::<(), pasid::Error>(())
-    /// ```
-    pub fn count_live(&self, range: PasidRange) -> u32 {
-        self.iter(range).fold(0, |count, _| count + 1)
-    }
-
-    // ---- Control calls -----------------------------------------------------------
-
-    /// Reserves `pasid`: it is not handed out until [`Space::unreserve`].
-    ///
-    /// Progress: lock-free. Context: may allocate memory.
-    ///
-    /// # Errors
-    /// [`Error::InUse`] if it is held, [`Error::Reserved`] if it is reserved
-    /// already, [`Error::DoesNotFit`], [`Error::OutOfMemory`].
-    ///
-    /// ```
-    /// use pasid::{Error, Pasid, PasidWidth, Space, SpaceRef};
-    ///
-    /// let space = Space::new(PasidWidth::MAX);
-    /// space.reserve(Pasid::new(1)?)?;
-    /// assert_eq!(space.alloc(space.range(), 0)?.pasid(), Pasid::new(2)?);
-    /// # Ok::<(), Error>(())
-    /// ```
-    pub fn reserve(&self, pasid: Pasid) -> Result<()> {
-        self.check_fits(pasid)?;
-        if !self.tree.grow_range(pasid, pasid) {
-            return Err(Error::OutOfMemory);
-        }
-        self.take_at(pasid).map(|slot| slot.reserve())
-    }
-
-    /// Takes the reservation of `pasid` away, also one that the space was built with.
-    ///
-    /// Progress: lock-free. Context: may allocate memory.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] if it is not reserved, [`Error::DoesNotFit`],
-    /// [`Error::OutOfMemory`].
-    ///
-    /// ```
-    /// use pasid::{Pasid, PasidWidth, Space, SpaceRef};
-    ///
-    /// let space = Space::new(PasidWidth::MAX);
-    /// space.unreserve(Pasid::ZERO)?;
-    /// assert_eq!(space.alloc(space.range(), 0)?.pasid(), Pasid::ZERO);
-    /// # Ok::<(), pasid::Error>(())
-    /// ```
-    pub fn unreserve(&self, pasid: Pasid) -> Result<()> {
-        self.check_fits(pasid)?;
-        if !self.tree.grow_range(pasid, pasid) {
-            return Err(Error::OutOfMemory);
-        }
-        let leaf = self.tree.leaf(pasid).ok_or(Error::OutOfMemory)?;
-        leaf.slot(pasid)
-            .unreserve()
-            .map_err(|_| Error::NotFound(pasid))?;
-        self.tree.give_back(leaf, pasid);
-        Ok(())
-    }
-
-    /// Puts memory in place for every PASID in `range`, so that
-    /// [`SpaceRef::alloc_in_place`](crate::SpaceRef::alloc_in_place) and [`SpaceRef::alloc_at`](crate::SpaceRef::alloc_at) find it. Returns the
-    /// bytes added: 4.1 KiB for each 256 PASIDs, 16 to 18 MiB for all of 20 bits.
-    ///
-    /// Progress: lock-free. Context: may allocate memory.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`]; what was put in place stays. [`Error::DoesNotFit`] if
-    /// the range reaches beyond the width; nothing is put in place then.
-    ///
-    /// ```
-    /// use pasid::{Error, Pasid, PasidWidth, Space, SpaceRef};
-    ///
-    /// let space = Space::new(PasidWidth::MAX);
-    /// let seven = Pasid::new(7)?;
-    /// assert_eq!(space.alloc_at(seven, 0).err(), Some(Error::OutOfMemory));
-    /// assert!(space.preload(seven.into())? > 0);
-    /// assert_eq!(space.alloc_at(seven, 0)?.pasid(), seven);
-    /// assert_eq!(space.preload(seven.into())?, 0);
-    /// # Ok::<(), Error>(())
-    /// ```
-    pub fn preload(&self, range: PasidRange) -> Result<usize> {
-        self.check_fits(range.last())?;
-        let before = self.tree.memory_bytes();
-        if !self.tree.grow_range(range.first(), range.last()) {
-            return Err(Error::OutOfMemory);
-        }
-        Ok(self.tree.memory_bytes().saturating_sub(before))
-    }
-
-    /// Gives back the memory of every 256 PASIDs of which none is held, and returns
-    /// the bytes given back. Handles from before stay stale.
-    ///
-    /// Progress: the exclusive borrow keeps all other calls out. Context: frees
-    /// memory.
-    ///
-    /// ```
-    /// use pasid::{PasidWidth, Space, SpaceRef};
-    ///
-    /// let mut space = Space::new(PasidWidth::MAX);
-    /// let handle = space.alloc(space.range(), 0)?.handle();
-    /// assert!(space.shrink() > 0);
-    /// let again = space.alloc(space.range(), 0)?;
-    /// assert_eq!(again.pasid(), handle.pasid());
-    /// assert!(space.get(handle).is_err());
-    /// # Ok::<(), pasid::Error>(())
-    /// ```
-    pub fn shrink(&mut self) -> usize {
-        self.tree.shrink()
-    }
-
-    /// Bytes of memory in use: the space itself and what it has grown.
-    ///
-    /// Progress: wait-free. Context: any.
-    ///
-    /// ```
-    /// use pasid::{PasidWidth, Space};
-    ///
-    /// assert!(Space::new(PasidWidth::MAX).memory_bytes() < 1024);
-    /// ```
-    pub fn memory_bytes(&self) -> usize {
-        size_of::<Space>() + self.tree.memory_bytes()
-    }
-
     // ---- What the handles stand on -------------------------------------------------
 
     /// Takes a free PASID of `range` and publishes it.
     #[inline(always)]
-    pub(crate) fn alloc_raw(&self, range: PasidRange, word: u64, growth: Growth) -> Result<Handle> {
+    pub(crate) fn alloc_raw<const GROW: bool>(
+        &self,
+        range: PasidRange,
+        word: u64,
+    ) -> Result<Handle> {
         let request = self.request(range)?;
         let (first, last) = (request.first().get(), request.last().get());
         let from = match self.policy {
@@ -482,7 +306,7 @@ impl Space {
                 }
             }
         };
-        let taken = self.tree.take((first, last), from, growth);
+        let taken = self.tree.take::<GROW>((first, last), from);
         let Taken { pasid, leaf } = taken.map_err(|why| match why {
             NoneFree::Exhausted => Error::Exhausted { range: request },
             NoneFree::OutOfMemory => Error::OutOfMemory,
@@ -554,7 +378,7 @@ impl Space {
 
     /// Takes the bit of `pasid`, which fits.
     #[inline]
-    fn take_at(&self, pasid: Pasid) -> Result<&Slot> {
+    pub(crate) fn take_at(&self, pasid: Pasid) -> Result<&Slot> {
         let Some(leaf) = self.tree.leaf(pasid) else {
             return Err(self.without_memory(pasid, Error::OutOfMemory));
         };
@@ -582,7 +406,7 @@ impl Space {
     }
 
     #[inline(always)]
-    fn check_fits(&self, pasid: Pasid) -> Result<()> {
+    pub(crate) fn check_fits(&self, pasid: Pasid) -> Result<()> {
         self.request(PasidRange::single(pasid)).map(|_| ())
     }
 
@@ -632,41 +456,6 @@ fn refused_handle(handle: Handle, why: Refusal) -> Error {
         Refusal::TooManyReferences => Error::TooManyReferences(handle),
     }
 }
-
-/// The live allocations of a range, in ascending order; see [`Space::iter`].
-#[derive(Debug, Clone)]
-#[must_use = "an iterator does nothing until it is asked"]
-pub struct Iter<'a> {
-    space: &'a Space,
-    left: Option<PasidRange>,
-}
-
-impl Iterator for Iter<'_> {
-    type Item = Found;
-
-    fn next(&mut self) -> Option<Found> {
-        while let Some(range) = self.left {
-            let Some((pasid, leaf)) = self.space.tree.first_held(range.first(), range.last())
-            else {
-                self.left = None;
-                break;
-            };
-            let after = Pasid::from_index(pasid.get().wrapping_add(1));
-            self.left = if pasid < range.last() {
-                PasidRange::new(after, range.last()).ok()
-            } else {
-                None
-            };
-            if let Ok((generation, word)) = leaf.slot(pasid).find() {
-                let handle = Handle::new(pasid, self.space.tree.tag(), generation);
-                return Some(Found { handle, word });
-            }
-        }
-        None
-    }
-}
-
-impl core::iter::FusedIterator for Iter<'_> {}
 
 impl core::fmt::Debug for Space {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {

@@ -75,10 +75,13 @@ extern crate std;
 
 mod alloc;
 mod bitmap;
+mod control;
 mod error;
 mod handle;
 pub mod limits;
 mod link;
+mod listing;
+mod marks;
 mod owned;
 mod pasid;
 mod radix;
@@ -87,9 +90,10 @@ mod search;
 mod slot;
 mod sync;
 
-pub use alloc::{Found, Iter, Policy, Space};
+pub use alloc::{Found, Policy, Space};
 pub use error::{Error, Result};
 pub use handle::Handle;
+pub use listing::Iter;
 pub use owned::{Owned, Ref, SpaceRef};
 pub use pasid::{Pasid, PasidWidth};
 pub use range::PasidRange;

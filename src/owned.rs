@@ -5,8 +5,8 @@ use crate::alloc::Space;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::pasid::Pasid;
+use crate::radix::{IN_PLACE, MAY_GROW};
 use crate::range::PasidRange;
-use crate::search::Growth;
 use crate::slot::Refusal;
 use core::fmt;
 use core::mem::ManuallyDrop;
@@ -64,7 +64,7 @@ pub trait SpaceRef: Deref<Target = Space> + Clone + sealed::Sealed {
     #[doc(alias = "ioasid_alloc")]
     #[inline]
     fn alloc(self, range: PasidRange, word: u64) -> Result<Owned<Self>> {
-        let handle = self.alloc_raw(range, word, Growth::Allowed)?;
+        let handle = self.alloc_raw::<MAY_GROW>(range, word)?;
         Ok(Owned {
             space: self,
             handle,
@@ -90,7 +90,7 @@ pub trait SpaceRef: Deref<Target = Space> + Clone + sealed::Sealed {
     /// ```
     #[inline]
     fn alloc_in_place(self, range: PasidRange, word: u64) -> Result<Owned<Self>> {
-        let handle = self.alloc_raw(range, word, Growth::InPlace)?;
+        let handle = self.alloc_raw::<IN_PLACE>(range, word)?;
         Ok(Owned {
             space: self,
             handle,

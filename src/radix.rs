@@ -13,27 +13,13 @@
 //! * **Growth** A node or leaf is built complete and published by one
 //!   compare-exchange; the loser frees its own. Nothing is unlinked beside running
 //!   calls, so a pointer once loaded stays good as long as the tree is borrowed.
-//! * **Full marks** One bit a leaf and one bit a node say that nothing is free
-//!   below. They are hints, and only the search reads them. Whoever marks, looks
-//!   again afterwards; whoever gives a bit back, looks at both marks afterwards.
-//!   A wrong "not full" costs time. A wrong "full" does not outlive the calls
-//!   that caused it, because in the total order of the sequentially consistent
-//!   operations either the marker's second look or the releaser's look at the
-//!   mark comes last.
-//!
-//! A search that fails marks what it found full, so a later one steps over it.
-//! Taking the last bit marks nothing: one who frees and allocates in turn at the
-//! edge of a full leaf would otherwise set and clear its mark each time.
 
 use crate::bitmap::{self, Bitmap, LEAF_PASIDS, WORD_BITS};
 use crate::link::{Link, Took, boxed};
 use crate::pasid::{Pasid, PasidWidth};
 use crate::range::PasidRange;
-use crate::search::Growth;
 use crate::slot::Slot;
-use crate::sync::{
-    AtomicU32, AtomicU64, Ordering, const_unless_loom, next_space_tag, order_store_before_load,
-};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, const_unless_loom, next_space_tag};
 
 #[cfg(not(loom))]
 const NODE_LEAVES: usize = 64;
@@ -48,7 +34,7 @@ const ROOT_NODES: usize = 2;
 
 pub(crate) const LEAVES: u32 = NODE_LEAVES as u32;
 const NODES: u32 = ROOT_NODES as u32;
-const ALL_LEAVES: u64 = u64::MAX >> (64 - LEAVES);
+pub(crate) const ALL_LEAVES: u64 = u64::MAX >> (64 - LEAVES);
 
 /// PASIDs that the tree has places for.
 const PLACES: u32 = NODES * LEAVES * LEAF_PASIDS;
@@ -63,6 +49,14 @@ const _: () = {
     assert!(ROOT_NODES.is_power_of_two() && ROOT_NODES <= 64);
     assert!(cfg!(loom) || PLACES == PasidWidth::MAX.count());
 };
+
+/// A search that asks for memory where it is missing, and whose caller says so.
+///
+/// Whether a search may grow the tree is a parameter of the code, not of the call:
+/// a data call must not even contain the calls of the memory allocator.
+pub(crate) const MAY_GROW: bool = true;
+/// A search that uses the memory that is there.
+pub(crate) const IN_PLACE: bool = false;
 
 /// 256 PASIDs.
 pub(crate) struct Leaf {
@@ -102,8 +96,13 @@ impl Leaf {
 
     /// Whether nothing is held but what a new leaf holds, and the generations
     /// are low enough to become everyone's floor.
+    ///
+    /// The bits alone do not tell: where a reservation was taken away, somebody
+    /// may hold the PASID in its place.
     fn is_as_new(&mut self, held: impl Fn(u32) -> u32) -> bool {
-        self.highest_generation() <= FLOOR_LAST && self.bits.equals(held)
+        self.highest_generation() <= FLOOR_LAST
+            && self.bits.equals(held)
+            && self.slots.iter().all(|slot| slot.state().references() == 0)
     }
 
     fn highest_generation(&self) -> u32 {
@@ -217,7 +216,7 @@ impl Tree {
     // ---- Look-up -------------------------------------------------------------
 
     #[inline(always)]
-    fn node(&self, node: u32) -> Option<&Node> {
+    pub(crate) fn node(&self, node: u32) -> Option<&Node> {
         self.nodes[node as usize % ROOT_NODES].follow()
     }
 
@@ -282,69 +281,6 @@ impl Tree {
         leaf.bits.take(Place::of(pasid.get()).position)
     }
 
-    /// Gives back the place of `pasid`, which the caller owns.
-    ///
-    /// Wait-free.
-    #[inline(always)]
-    pub(crate) fn give_back(&self, leaf: &Leaf, pasid: Pasid) {
-        let place = Place::of(pasid.get());
-        leaf.bits.give_back(place.position);
-        if let Some(node) = self.node(place.node) {
-            self.unmark(node, place.node, place.leaf);
-        }
-    }
-
-    // ---- Full marks ----------------------------------------------------------
-
-    /// Marks the leaf, and with the last of them the node, if all is held.
-    #[cold]
-    pub(crate) fn mark_if_full(&self, node: &Node, part: Part, leaf: &Leaf) {
-        if !leaf.bits.is_full() {
-            return;
-        }
-        // SeqCst: mark, then look again, against `give_back`, then `unmark`: one of
-        // the two sees the other.
-        node.full.fetch_or(1 << part.leaf, Ordering::SeqCst);
-        order_store_before_load();
-        if !leaf.bits.is_full() {
-            self.unmark(node, part.node, part.leaf);
-            return;
-        }
-        // SeqCst: as above, one level up: against the clearing of a leaf's mark,
-        // then the look at the node's, in `unmark`.
-        if node.full.load(Ordering::SeqCst) == ALL_LEAVES {
-            // SeqCst: the same pair.
-            self.full.fetch_or(1 << part.node, Ordering::SeqCst);
-            order_store_before_load();
-            // SeqCst: the second look of the pair.
-            if node.full.load(Ordering::SeqCst) != ALL_LEAVES {
-                // SeqCst: kept with the others; a cleared mark is always safe.
-                self.full.fetch_and(!(1 << part.node), Ordering::SeqCst);
-            }
-        }
-    }
-
-    /// Clears the marks over a leaf in which something is free.
-    ///
-    /// Both marks are looked at every time, not only after a bit that was the
-    /// last: a finished release must not hide behind another's unfinished one.
-    #[inline(always)]
-    fn unmark(&self, node: &Node, node_index: u32, leaf_index: u32) {
-        order_store_before_load();
-        // SeqCst: pairs with `mark_if_full`: comes after the release of the bit in
-        // the total order, so either the mark is seen here or the marker sees the bit.
-        if node.full.load(Ordering::SeqCst) & 1 << leaf_index != 0 {
-            // SeqCst: comes before the look at the node's mark below.
-            node.full.fetch_and(!(1 << leaf_index), Ordering::SeqCst);
-            order_store_before_load();
-        }
-        // SeqCst: pairs with the marking of the node in `mark_if_full`.
-        if self.full.load(Ordering::SeqCst) & 1 << node_index != 0 {
-            // SeqCst: kept with the others; a cleared mark is always safe.
-            self.full.fetch_and(!(1 << node_index), Ordering::SeqCst);
-        }
-    }
-
     // ---- Memory --------------------------------------------------------------
 
     fn held_in_new(&self, node: u32, leaf: u32, word: u32) -> u32 {
@@ -359,35 +295,32 @@ impl Tree {
         })
     }
 
-    /// The node, built if it is missing and `growth` allows.
+    /// The node, built if it is missing and the search may.
     #[inline(always)]
-    pub(crate) fn node_for(&self, node: u32, growth: Growth) -> Option<&Node> {
-        match (self.node(node), growth) {
-            (Some(node), _) => Some(node),
-            (None, Growth::Allowed) => self.grow_node(node),
-            (None, Growth::InPlace) => None,
+    pub(crate) fn node_for<const GROW: bool>(&self, node: u32) -> Option<&Node> {
+        match self.node(node) {
+            None if GROW => self.grow_node(node),
+            found => found,
         }
     }
 
-    /// The leaf, built if it is missing, `growth` allows, and there would be
+    /// The leaf, built if it is missing, the search may, and there would be
     /// something free in this part of it.
     #[inline(always)]
-    pub(crate) fn leaf_for<'a>(
+    pub(crate) fn leaf_for<'a, const GROW: bool>(
         &self,
         node: &'a Node,
         part: Part,
-        growth: Growth,
     ) -> Option<&'a Leaf> {
-        match (node.leaf(part.leaf), growth) {
-            (Some(leaf), _) => Some(leaf),
-            (None, Growth::Allowed) if self.has_free(part) => self.grow_leaf(node, part),
-            (None, _) => None,
+        match node.leaf(part.leaf) {
+            None if GROW && self.has_free(part) => self.grow_leaf(node, part),
+            found => found,
         }
     }
 
     /// The leaf of `part`, built if it is missing. `None` if there is no memory.
     pub(crate) fn grow(&self, part: Part) -> Option<&Leaf> {
-        let node = self.node_for(part.node, Growth::Allowed)?;
+        let node = self.node_for::<MAY_GROW>(part.node)?;
         node.leaf(part.leaf).or_else(|| self.grow_leaf(node, part))
     }
 

@@ -21,15 +21,6 @@ use crate::pasid::Pasid;
 use crate::radix::{LEAVES, Leaf, Part, Place, Tree, span};
 use crate::sync::{Event, Mutation, Ordering, met, planted};
 
-/// Whether a search may ask for memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Growth {
-    /// It may, and its caller says so.
-    Allowed,
-    /// It uses what is there.
-    InPlace,
-}
-
 /// Why nothing was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoneFree {
@@ -66,45 +57,43 @@ impl Tree {
     ///
     /// Lock-free.
     #[inline(always)]
-    pub(crate) fn take(
+    pub(crate) fn take<const GROW: bool>(
         &self,
         (first, last): (u32, u32),
         from: u32,
-        growth: Growth,
     ) -> Result<Taken<'_>, NoneFree> {
-        if let Some(taken) = self.search(from, last, growth) {
+        if let Some(taken) = self.search::<GROW>(from, last) {
             return Ok(taken);
         }
-        self.take_round(first, last, from, growth)
+        self.take_round::<GROW>(first, last, from)
     }
 
     /// The rest of [`Tree::take`], after the search up to the end found nothing.
     #[cold]
-    fn take_round(
+    fn take_round<const GROW: bool>(
         &self,
         first: u32,
         last: u32,
         from: u32,
-        growth: Growth,
     ) -> Result<Taken<'_>, NoneFree> {
         if from > first {
-            if let Some(taken) = self.search(first, from - 1, growth) {
+            if let Some(taken) = self.search::<GROW>(first, from - 1) {
                 return Ok(taken);
             }
         }
-        self.take_exactly(first, last, growth)
+        self.take_exactly::<GROW>(first, last)
     }
 
     /// Takes the lowest free place that the marks do not hide. `None` is a hint.
     #[inline(always)]
-    fn search(&self, first: u32, last: u32, growth: Growth) -> Option<Taken<'_>> {
+    fn search<const GROW: bool>(&self, first: u32, last: u32) -> Option<Taken<'_>> {
         let (from, to) = (Place::of(first), Place::of(last));
         // Relaxed: a hint, of which nothing is concluded.
         let mut nodes = span(from.node, to.node) & !self.full.load(Ordering::Relaxed);
         while nodes != 0 {
             let node_index = nodes.trailing_zeros();
             nodes &= nodes - 1;
-            let Some(node) = self.node_for(node_index, growth) else {
+            let Some(node) = self.node_for::<GROW>(node_index) else {
                 continue;
             };
             let first_leaf = if node_index == from.node {
@@ -130,7 +119,7 @@ impl Tree {
                     first: if at_start { from.position } else { 0 },
                     last: if at_end { to.position } else { LEAF_PASIDS - 1 },
                 };
-                let Some(leaf) = self.leaf_for(node, part, growth) else {
+                let Some(leaf) = self.leaf_for::<GROW>(node, part) else {
                     continue;
                 };
                 if let Some(taken) = self.take_in(leaf, part) {
@@ -159,7 +148,7 @@ impl Tree {
     /// Takes a free place wherever it is, or says exactly that there is none.
     #[cold]
     #[inline(never)]
-    fn take_exactly(&self, first: u32, last: u32, growth: Growth) -> Result<Taken<'_>, NoneFree> {
+    fn take_exactly<const GROW: bool>(&self, first: u32, last: u32) -> Result<Taken<'_>, NoneFree> {
         let one_word = first / WORD_BITS == last / WORD_BITS;
         let mut before: Option<Scan> = None;
         loop {
@@ -167,7 +156,7 @@ impl Tree {
                 Ok(taken) => return Ok(taken),
                 Err(scan) => scan,
             };
-            if let (Some(part), Growth::Allowed) = (scan.first_missing, growth) {
+            if let (true, Some(part)) = (GROW, scan.first_missing) {
                 if let Some(taken) = self.grow(part).and_then(|leaf| self.take_in(leaf, part)) {
                     return Ok(taken);
                 }

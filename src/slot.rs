@@ -450,3 +450,119 @@ impl State {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn live(word: u64) -> Slot {
+        let slot = Slot::new(0, false);
+        assert_eq!(slot.publish(word), 0);
+        slot
+    }
+
+    fn set(slot: &Slot, state: State) {
+        // Relaxed: one thread.
+        slot.state.store(state.0, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn the_own_reference_goes_once() {
+        let slot = live(1);
+        assert_eq!(slot.get(Some(0)), Ok(0));
+        assert_eq!(slot.free(0), Ok(Left::Held));
+        // Freed again: only revokes, and takes nobody else's reference.
+        assert_eq!(slot.free(0), Ok(Left::Held));
+        assert_eq!(slot.get(None), Err(Refusal::BeingFreed));
+        assert_eq!(slot.find(), Err(Refusal::BeingFreed));
+        assert_eq!(slot.drop_held(), Left::Nothing);
+        assert_eq!(slot.free(0), Err(Refusal::NotLive));
+        assert_eq!(slot.state(), State::new(1, Phase::Dead));
+    }
+
+    #[test]
+    fn a_put_by_handle_never_takes_the_own_reference() {
+        let slot = live(1);
+        assert_eq!(slot.put(0), Err(Refusal::NotLive));
+        assert_eq!(slot.get(None), Ok(0));
+        assert_eq!(slot.put(0), Ok(Left::Held));
+        assert_eq!(slot.put(0), Err(Refusal::NotLive));
+        slot.disown();
+        assert_eq!(slot.put(0), Ok(Left::Nothing));
+        assert_eq!(slot.put(0), Err(Refusal::NotLive));
+    }
+
+    #[test]
+    fn revoking_takes_no_reference_and_may_be_repeated() {
+        let slot = live(1);
+        assert_eq!(slot.revoke(0), Ok(()));
+        assert_eq!(slot.revoke(0), Ok(()));
+        assert_eq!(slot.state().references(), 1);
+        assert_eq!(slot.free(0), Ok(Left::Nothing));
+        assert_eq!(slot.revoke(0), Err(Refusal::NotLive));
+    }
+
+    #[test]
+    fn another_generation_changes_nothing() {
+        let slot = live(1);
+        let before = slot.state();
+        assert_eq!(slot.get(Some(1)), Err(Refusal::NotLive));
+        assert_eq!(slot.put(1), Err(Refusal::NotLive));
+        assert_eq!(slot.free(1), Err(Refusal::NotLive));
+        assert_eq!(slot.revoke(1), Err(Refusal::NotLive));
+        assert_eq!(slot.state(), before);
+    }
+
+    #[test]
+    fn references_end_at_their_last_number_and_spill_into_nothing() {
+        let slot = live(1);
+        let full = State(State::allocated(0).0 - 1 + REFERENCES_LAST);
+        set(&slot, full);
+        assert_eq!(slot.get(None), Err(Refusal::TooManyReferences));
+        assert_eq!(slot.hold(), Err(Refusal::TooManyReferences));
+        assert_eq!(slot.state(), full);
+        assert_eq!(slot.drop_held(), Left::Held);
+        assert_eq!(slot.hold(), Ok(()));
+        assert_eq!(slot.state(), full);
+    }
+
+    #[test]
+    fn a_slot_out_of_generations_is_retired_by_each_way_to_end() {
+        let last = State::allocated(u32::MAX);
+        let ends: [fn(&Slot) -> Left; 3] = [
+            |slot| slot.free(u32::MAX).unwrap(),
+            |slot| {
+                slot.disown();
+                slot.put(u32::MAX).unwrap()
+            },
+            |slot| {
+                slot.disown();
+                slot.drop_held()
+            },
+        ];
+        for end in ends {
+            let slot = Slot::new(0, false);
+            set(&slot, last);
+            assert_eq!(end(&slot), Left::Retired);
+            assert_eq!(slot.state(), State::new(u32::MAX, Phase::Retired));
+            assert_eq!(slot.get(None), Err(Refusal::NotLive));
+            assert_eq!(slot.find(), Err(Refusal::NotLive));
+            assert_eq!(slot.free(u32::MAX), Err(Refusal::NotLive));
+        }
+        let slot = Slot::new(u32::MAX - 1, false);
+        slot.publish(0);
+        assert_eq!(slot.free(u32::MAX - 1), Ok(Left::Nothing));
+    }
+
+    #[test]
+    fn a_reservation_is_no_allocation() {
+        let slot = Slot::new(7, true);
+        assert_eq!(slot.get(None), Err(Refusal::Reserved));
+        assert_eq!(slot.find(), Err(Refusal::Reserved));
+        assert_eq!(slot.free(7), Err(Refusal::NotLive));
+        assert_eq!(slot.unreserve(), Ok(()));
+        assert_eq!(slot.unreserve(), Err(Refusal::NotLive));
+        assert_eq!(slot.publish(1), 7);
+        assert_eq!(slot.unreserve(), Err(Refusal::NotLive));
+    }
+}

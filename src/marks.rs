@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Full marks: one bit a leaf and one bit a node that say that nothing is free
+//! below.
+//!
+//! # Protocol
+//! Marks are hints that only the search reads. Whoever marks looks again
+//! afterwards; whoever gives a bit back looks at both marks afterwards. A wrong
+//! "not full" costs time. A wrong "full" does not outlive the calls that caused it:
+//! in the single total order of the sequentially consistent operations, either the
+//! marker's second look or the releaser's look at the mark comes last. Exactness
+//! does not rest on marks.
+//!
+//! A search that fails marks what it found full, so a later one steps over it.
+//! Taking the last bit marks nothing: one who frees and allocates in turn at the
+//! edge of a full leaf would otherwise set and clear its mark each time.
+
+use crate::pasid::Pasid;
+use crate::radix::{ALL_LEAVES, Leaf, Node, Part, Place, Tree};
+use crate::sync::{Ordering, order_store_before_load};
+
+impl Tree {
+    /// Gives back the place of `pasid`, which the caller owns.
+    ///
+    /// Wait-free.
+    #[inline(always)]
+    pub(crate) fn give_back(&self, leaf: &Leaf, pasid: Pasid) {
+        let place = Place::of(pasid.get());
+        leaf.bits.give_back(place.position);
+        if let Some(node) = self.node(place.node) {
+            self.unmark(node, place.node, place.leaf);
+        }
+    }
+
+    /// Marks the leaf, and with the last of them the node, if all is held.
+    #[cold]
+    pub(crate) fn mark_if_full(&self, node: &Node, part: Part, leaf: &Leaf) {
+        if !leaf.bits.is_full() {
+            return;
+        }
+        // SeqCst: mark, then look again, against `give_back`, then `unmark`: one of
+        // the two sees the other.
+        node.full.fetch_or(1 << part.leaf, Ordering::SeqCst);
+        order_store_before_load();
+        if !leaf.bits.is_full() {
+            self.unmark(node, part.node, part.leaf);
+            return;
+        }
+        // SeqCst: as above, one level up: against the clearing of a leaf's mark,
+        // then the look at the node's, in `unmark`.
+        if node.full.load(Ordering::SeqCst) == ALL_LEAVES {
+            // SeqCst: the same pair.
+            self.full.fetch_or(1 << part.node, Ordering::SeqCst);
+            order_store_before_load();
+            // SeqCst: the second look of the pair.
+            if node.full.load(Ordering::SeqCst) != ALL_LEAVES {
+                // SeqCst: kept with the others; a cleared mark is always safe.
+                self.full.fetch_and(!(1 << part.node), Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// Clears the marks over a leaf in which something is free.
+    ///
+    /// Both marks are looked at every time, not only after a bit that was the
+    /// last: a finished release must not hide behind another's unfinished one.
+    #[inline(always)]
+    fn unmark(&self, node: &Node, node_index: u32, leaf_index: u32) {
+        order_store_before_load();
+        // SeqCst: pairs with `mark_if_full`: comes after the release of the bit in
+        // the total order, so either the mark is seen here or the marker sees the bit.
+        if node.full.load(Ordering::SeqCst) & 1 << leaf_index != 0 {
+            // SeqCst: comes before the look at the node's mark below.
+            node.full.fetch_and(!(1 << leaf_index), Ordering::SeqCst);
+            order_store_before_load();
+        }
+        // SeqCst: pairs with the marking of the node in `mark_if_full`.
+        if self.full.load(Ordering::SeqCst) & 1 << node_index != 0 {
+            // SeqCst: kept with the others; a cleared mark is always safe.
+            self.full.fetch_and(!(1 << node_index), Ordering::SeqCst);
+        }
+    }
+}
