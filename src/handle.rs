@@ -218,4 +218,21 @@ mod tests {
     fn display_names_all_fields() {
         assert_eq!(Handle::new(pasid(7), 3, 5).to_string(), "7.5@3");
     }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn deserializing_checks_the_tag() {
+        use serde::Deserialize;
+        use serde::de::IntoDeserializer;
+        use serde::de::value::{Error, U64Deserializer};
+
+        for raw in [0, 7, 1 << 20, u64::MAX] {
+            let word: U64Deserializer<Error> = raw.into_deserializer();
+            assert_eq!(
+                Handle::deserialize(word).ok(),
+                Handle::from_raw(raw).ok(),
+                "{raw:#x}"
+            );
+        }
+    }
 }

@@ -353,4 +353,29 @@ mod tests {
         assert_eq!(PasidWidth::MAX.to_string(), "20 bits");
         assert_eq!(PasidWidth::MAX.range().to_string(), "0..=1048575");
     }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn deserializing_checks_the_limits() {
+        use serde::Deserialize;
+        use serde::de::IntoDeserializer;
+        use serde::de::value::{Error, U8Deserializer, U32Deserializer};
+
+        for value in [0, 0xf_ffff, 1 << 20, u32::MAX] {
+            let number: U32Deserializer<Error> = value.into_deserializer();
+            assert_eq!(
+                Pasid::deserialize(number).ok(),
+                Pasid::new(value).ok(),
+                "{value}"
+            );
+        }
+        for bits in [0, 20, 21, 255] {
+            let number: U8Deserializer<Error> = bits.into_deserializer();
+            assert_eq!(
+                PasidWidth::deserialize(number).ok(),
+                PasidWidth::new(bits).ok(),
+                "{bits}"
+            );
+        }
+    }
 }

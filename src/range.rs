@@ -272,4 +272,22 @@ mod tests {
             assert_eq!(other.intersect(middle), common, "{other}");
         }
     }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn deserializing_checks_the_ends() {
+        use serde::Deserialize;
+        use serde::de::value::{Error, MapDeserializer};
+
+        for (first, last) in [(0, 0), (3, 9), (0, 0xf_ffff), (9, 3), (0, 1 << 20)] {
+            let ends = [("first", first), ("last", last)].into_iter();
+            let map: MapDeserializer<_, Error> = MapDeserializer::new(ends);
+            let range = PasidRange::deserialize(map).ok();
+            assert_eq!(
+                range,
+                PasidRange::try_from(first..=last).ok(),
+                "{first} {last}"
+            );
+        }
+    }
 }
