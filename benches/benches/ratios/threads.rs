@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Two threads at once.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use criterion::Criterion;
+use pasid::{Policy, SpaceRef};
+use pasid_benches::reference::HotWord;
+use pasid_benches::report::{Goal, Report};
+use pasid_benches::rounds::{Round, compare, time};
+use pasid_benches::spaces::{in_place, range};
+
+use crate::alloc::alloc_and_free;
+
+pub(crate) fn run(criterion: &mut Criterion, report: &mut Report) {
+    disjoint(criterion, report);
+    hot(criterion, report);
+}
+
+/// Long beside the start of a thread.
+const ROUND: Round = Round {
+    iterations: 1 << 16,
+    operations: 1,
+};
+
+/// Runs `work` on two threads, which are told apart by 0 and 1 and start together,
+/// and returns the mean of what they took.
+fn on_two_threads(work: impl Fn(usize) + Sync) -> Duration {
+    let waiting = AtomicUsize::new(2);
+    let timed = |thread| {
+        // AcqRel: nothing but the count is handed over; it orders itself.
+        waiting.fetch_sub(1, Ordering::AcqRel);
+        // Acquire: as above.
+        while waiting.load(Ordering::Acquire) > 0 {
+            std::hint::spin_loop();
+        }
+        time(|| work(thread))
+    };
+    thread::scope(|scope| {
+        let other = scope.spawn(|| timed(1));
+        let mine = timed(0);
+        other.join().map_or(mine, |other| (mine + other) / 2)
+    })
+}
+
+/// Each thread has its own half of the space; the reference, a word each.
+fn disjoint(criterion: &mut Criterion, report: &mut Report) {
+    let space = in_place(Policy::Lowest);
+    let ranges = black_box([range(1, 0x7_FFFF), range(0x8_0000, 0xF_FFFF)]);
+    let words = [HotWord::default(), HotWord::default()];
+    let work = "alloc + free, two threads, a half each";
+    let pairs = compare(
+        criterion,
+        ("threads", work),
+        ROUND,
+        |count| {
+            on_two_threads(|thread| {
+                let range = ranges[thread];
+                (0..count).for_each(|word| alloc_and_free(&space, range, word));
+            })
+        },
+        |count| {
+            on_two_threads(|thread| {
+                let word = &words[thread];
+                (0..count).for_each(|_| black_box(word).allocate_and_free());
+            })
+        },
+    );
+    report.ratio(work, "R", Goal::Aim(1.35), &pairs);
+}
+
+/// Both threads use one PASID; the reference, one word.
+fn hot(criterion: &mut Criterion, report: &mut Report) {
+    let space = in_place(Policy::Lowest);
+    let Ok(owned) = space.alloc(space.range(), 0) else {
+        return;
+    };
+    let (handle, word) = (owned.handle(), HotWord::default());
+    let work = "get + put of one PASID, two threads";
+    let get_and_put = || drop(black_box(space.get(black_box(handle))));
+    let pairs = compare(
+        criterion,
+        ("threads", work),
+        ROUND,
+        |count| on_two_threads(|_| (0..count).for_each(|_| get_and_put())),
+        |count| on_two_threads(|_| (0..count).for_each(|_| black_box(&word).count_up_and_down())),
+    );
+    report.ratio(work, "P", Goal::Aim(1.3), &pairs);
+}
