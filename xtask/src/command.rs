@@ -18,6 +18,8 @@ pub(crate) struct Project {
     pub(crate) target: PathBuf,
     /// How long `cargo xtask fuzz` runs.
     pub(crate) fuzz_seconds: u32,
+    /// Whether `cargo xtask bench` is to take a tenth of its time.
+    pub(crate) quick: bool,
 }
 
 impl Project {
@@ -36,6 +38,7 @@ impl Project {
             root,
             target,
             fuzz_seconds: 60,
+            quick: false,
         })
     }
 

@@ -18,7 +18,7 @@ mod tidy;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::checks::{CHECKS, Check};
 use crate::command::Project;
@@ -45,6 +45,10 @@ fn command_line() -> Command {
         .default_value("60")
         .value_parser(value_parser!(u32).range(1..))
         .help("How long to fuzz, in seconds");
+    let quick = Arg::new("quick")
+        .long("quick")
+        .action(ArgAction::SetTrue)
+        .help("A tenth of the time, and wider spreads");
     Command::new("xtask")
         .bin_name("cargo xtask")
         .about("The one entry to every check of the project")
@@ -58,6 +62,7 @@ fn command_line() -> Command {
                 .map(|check| Command::new(check.name).about(check.about)),
         )
         .mut_subcommand("fuzz", |fuzz| fuzz.arg(seconds))
+        .mut_subcommand("bench", |bench| bench.arg(quick))
 }
 
 /// Runs what was asked for; `false` says that a check failed.
@@ -72,6 +77,9 @@ fn dispatch(matches: &ArgMatches) -> Result<bool> {
         Some((name, arguments)) => {
             if let Ok(Some(&seconds)) = arguments.try_get_one::<u32>("seconds") {
                 project.fuzz_seconds = seconds;
+            }
+            if let Ok(Some(&quick)) = arguments.try_get_one::<bool>("quick") {
+                project.quick = quick;
             }
             Ok(run(
                 &project,
