@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::pasid::{Pasid, PasidWidth};
-use crate::radix::{Leaf, Tree};
+use crate::radix::{Entry, Spot, Tree};
 use crate::range::PasidRange;
 use crate::search::{NoneFree, Taken};
 use crate::slot::{Left, Refusal, Slot};
@@ -67,6 +67,12 @@ pub struct Found {
     pub handle: Handle,
     /// Its owner's word, at that moment.
     pub word: u64,
+}
+
+/// A reference that was just taken: which allocation, and where it is.
+pub(crate) struct Grant<'a> {
+    pub(crate) handle: Handle,
+    pub(crate) slot: &'a Slot,
 }
 
 /// Linux gives PASID 0 to DMA without a PASID (`IOMMU_NO_PASID`).
@@ -177,8 +183,8 @@ impl Space {
     #[doc(alias = "ioasid_find")]
     #[inline]
     pub fn find(&self, pasid: Pasid) -> Result<Found> {
-        let leaf = self.leaf_of(pasid)?;
-        let (generation, word) = leaf.slot(pasid).find().map_err(|why| refused(pasid, why))?;
+        let slot = self.entry_at(pasid)?.slot;
+        let (generation, word) = slot.find().map_err(|why| refused(pasid, why))?;
         Ok(Found {
             handle: Handle::new(pasid, self.tree.tag(), generation),
             word,
@@ -206,10 +212,8 @@ impl Space {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn revoke(&self, handle: Handle) -> Result<()> {
-        let leaf = self.leaf_for(handle)?;
-        let slot = leaf.slot(handle.pasid());
-        slot.revoke(handle.generation())
-            .map_err(|why| refused_handle(handle, why))
+        let revoked = self.entry_of(handle)?.slot.revoke(handle.generation());
+        revoked.map_err(|why| refused_handle(handle, why))
     }
 
     /// Gives back one reference that is held in raw form (see [`Ref::into_raw`](crate::Ref::into_raw)).
@@ -238,12 +242,9 @@ impl Space {
     /// ```
     #[doc(alias = "ioasid_put")]
     pub unsafe fn put(&self, handle: Handle) -> Result<()> {
-        let leaf = self.leaf_for(handle)?;
-        let left = leaf
-            .slot(handle.pasid())
-            .put(handle.generation())
-            .map_err(|why| refused_handle(handle, why))?;
-        self.reclaim(leaf, handle.pasid(), left);
+        let entry = self.entry_of(handle)?;
+        let left = entry.slot.put(handle.generation());
+        self.reclaim(entry.spot, left.map_err(|why| refused_handle(handle, why))?);
         Ok(())
     }
 
@@ -274,12 +275,9 @@ impl Space {
     /// ```
     #[doc(alias = "ioasid_free")]
     pub unsafe fn free(&self, handle: Handle) -> Result<()> {
-        let leaf = self.leaf_for(handle)?;
-        let left = leaf
-            .slot(handle.pasid())
-            .free(handle.generation())
-            .map_err(|why| refused_handle(handle, why))?;
-        self.reclaim(leaf, handle.pasid(), left);
+        let entry = self.entry_of(handle)?;
+        let left = entry.slot.free(handle.generation());
+        self.reclaim(entry.spot, left.map_err(|why| refused_handle(handle, why))?);
         Ok(())
     }
 
@@ -291,7 +289,7 @@ impl Space {
         &self,
         range: PasidRange,
         word: u64,
-    ) -> Result<Handle> {
+    ) -> Result<Grant<'_>> {
         let request = self.request(range)?;
         let (first, last) = (request.first().get(), request.last().get());
         let from = match self.policy {
@@ -307,7 +305,7 @@ impl Space {
             }
         };
         let taken = self.tree.take::<GROW>((first, last), from);
-        let Taken { pasid, leaf } = taken.map_err(|why| match why {
+        let Taken { pasid, slot } = taken.map_err(|why| match why {
             NoneFree::Exhausted => Error::Exhausted { range: request },
             NoneFree::OutOfMemory => Error::OutOfMemory,
         })?;
@@ -315,75 +313,66 @@ impl Space {
             // Relaxed: as above. Of two stores either may last.
             self.cursor.store(pasid.get() + 1, Ordering::Relaxed);
         }
-        Ok(self.publish(leaf, pasid, word))
+        Ok(self.publish(pasid, slot, word))
     }
 
     /// Takes `pasid` itself and publishes it.
     #[inline]
-    pub(crate) fn alloc_at_raw(&self, pasid: Pasid, word: u64) -> Result<Handle> {
+    pub(crate) fn alloc_at_raw(&self, pasid: Pasid, word: u64) -> Result<Grant<'_>> {
         self.check_fits(pasid)?;
         let slot = self.take_at(pasid)?;
-        Ok(Handle::new(pasid, self.tree.tag(), slot.publish(word)))
+        Ok(self.publish(pasid, slot, word))
+    }
+
+    #[inline(always)]
+    fn publish<'a>(&self, pasid: Pasid, slot: &'a Slot, word: u64) -> Grant<'a> {
+        let handle = Handle::new(pasid, self.tree.tag(), slot.publish(word));
+        Grant { handle, slot }
     }
 
     /// Takes a reference to a handle's allocation.
     #[inline(always)]
-    pub(crate) fn get_raw(&self, handle: Handle) -> Result<Handle> {
-        let leaf = self.leaf_for(handle)?;
-        let slot = leaf.slot(handle.pasid());
+    pub(crate) fn get_raw(&self, handle: Handle) -> Result<Grant<'_>> {
+        let slot = self.entry_of(handle)?.slot;
         match slot.get(Some(handle.generation())) {
-            Ok(_) => Ok(handle),
+            Ok(_) => Ok(Grant { handle, slot }),
             Err(why) => Err(refused_handle(handle, why)),
         }
     }
 
     /// Takes a reference to whatever is live at `pasid`.
     #[inline(always)]
-    pub(crate) fn get_at_raw(&self, pasid: Pasid) -> Result<Handle> {
-        let leaf = self.leaf_of(pasid)?;
-        let slot = leaf.slot(pasid);
+    pub(crate) fn get_at_raw(&self, pasid: Pasid) -> Result<Grant<'_>> {
+        let slot = self.entry_at(pasid)?.slot;
+        let handle = |generation| Handle::new(pasid, self.tree.tag(), generation);
         match slot.get(None) {
-            Ok(generation) => Ok(Handle::new(pasid, self.tree.tag(), generation)),
+            Ok(generation) => Ok(Grant {
+                handle: handle(generation),
+                slot,
+            }),
             Err(Refusal::TooManyReferences) => {
-                let generation = slot.state().generation();
-                let handle = Handle::new(pasid, self.tree.tag(), generation);
-                Err(Error::TooManyReferences(handle))
+                Err(Error::TooManyReferences(handle(slot.state().generation())))
             }
             Err(why) => Err(refused(pasid, why)),
         }
     }
 
-    /// The slot of an allocation of which the caller holds a reference.
-    ///
-    /// `None` cannot be: a leaf in which something is held is not given back.
-    #[inline(always)]
-    pub(crate) fn held(&self, pasid: Pasid) -> Option<(&Leaf, &Slot)> {
-        let leaf = self.tree.leaf(pasid)?;
-        Some((leaf, leaf.slot(pasid)))
-    }
-
     /// Gives the PASID back if nobody is left.
     #[inline(always)]
-    pub(crate) fn reclaim(&self, leaf: &Leaf, pasid: Pasid, left: Left) {
+    pub(crate) fn reclaim(&self, spot: Spot<'_>, left: Left) {
         match left {
-            Left::Nothing => self.tree.give_back(leaf, pasid),
+            Left::Nothing => self.tree.give_back(spot),
             Left::Held | Left::Retired => {}
         }
     }
 
-    #[inline(always)]
-    fn publish(&self, leaf: &Leaf, pasid: Pasid, word: u64) -> Handle {
-        Handle::new(pasid, self.tree.tag(), leaf.slot(pasid).publish(word))
-    }
-
-    /// Takes the bit of `pasid`, which fits.
+    /// Takes the bit of `pasid`, which fits. Wait-free.
     #[inline]
     pub(crate) fn take_at(&self, pasid: Pasid) -> Result<&Slot> {
-        let Some(leaf) = self.tree.leaf(pasid) else {
+        let Some(Entry { spot, slot }) = self.tree.entry(pasid) else {
             return Err(self.without_memory(pasid, Error::OutOfMemory));
         };
-        let slot = leaf.slot(pasid);
-        if self.tree.take_at(leaf, pasid) {
+        if spot.node.bits(spot.place.leaf).take(spot.place.position) {
             Ok(slot)
         } else if slot.state().is_reserved() {
             Err(Error::Reserved(pasid))
@@ -410,7 +399,7 @@ impl Space {
         self.request(PasidRange::single(pasid)).map(|_| ())
     }
 
-    /// What a missing leaf says of `pasid`.
+    /// What missing memory says of `pasid`.
     #[cold]
     fn without_memory(&self, pasid: Pasid, otherwise: Error) -> Error {
         if self.tree.listed_as_reserved(pasid) {
@@ -420,20 +409,24 @@ impl Space {
         }
     }
 
-    /// The leaf of a number that came from outside.
+    /// The entry of a number that came from outside.
     #[inline(always)]
-    fn leaf_of(&self, pasid: Pasid) -> Result<&Leaf> {
+    fn entry_at(&self, pasid: Pasid) -> Result<Entry<'_>> {
         self.check_fits(pasid)?;
-        self.tree
-            .leaf(pasid)
-            .ok_or_else(|| self.without_memory(pasid, Error::NotFound(pasid)))
+        let entry = self.tree.entry(pasid);
+        entry.ok_or_else(|| self.without_memory(pasid, Error::NotFound(pasid)))
     }
 
-    /// The leaf of a handle that came from outside, if it is of this space.
+    /// The slot that a handle names, if it is of this space.
+    pub(crate) fn slot_of(&self, handle: Handle) -> Result<&Slot> {
+        self.entry_of(handle).map(|entry| entry.slot)
+    }
+
+    /// The entry of a handle that came from outside, if it is of this space.
     #[inline(always)]
-    fn leaf_for(&self, handle: Handle) -> Result<&Leaf> {
-        match self.tree.leaf(handle.pasid()) {
-            Some(leaf) if self.tree.tag() == handle.tag() => Ok(leaf),
+    fn entry_of(&self, handle: Handle) -> Result<Entry<'_>> {
+        match self.tree.entry(handle.pasid()) {
+            Some(entry) if self.tree.tag() == handle.tag() => Ok(entry),
             _ => Err(Error::Stale(handle)),
         }
     }

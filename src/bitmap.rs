@@ -31,7 +31,7 @@
 //! searching thread stands still. The consequence would be one wrong
 //! *exhausted*; no PASID is lost or handed out twice.
 
-use crate::sync::{AtomicU64, Event, Mutation, Ordering, met, planted, unless};
+use crate::sync::{AtomicU64, Event, Mutation, Ordering, met, mutated, planted, unless};
 
 /// Allocation bits in one word.
 #[cfg(not(loom))]
@@ -137,7 +137,7 @@ impl Bitmap {
             } else {
                 bit
             },
-            Ordering::AcqRel,
+            unless(Mutation::TakeRelaxed, Ordering::AcqRel),
         );
         if planted(Mutation::TakeInTwoSteps) {
             // AcqRel: as above; what is left out is that it is one step.
@@ -152,8 +152,13 @@ impl Bitmap {
     /// Lock-free: it goes round only when another thread took a bit.
     #[inline(always)]
     pub(crate) fn take_lowest(&self, first: u32, last: u32) -> Option<u32> {
-        for word in first / WORD_BITS..=last / WORD_BITS {
-            let mask = mask(word, first, last);
+        let last_word = last / WORD_BITS;
+        let mut word = first / WORD_BITS;
+        let mut mask = ALL << (first % WORD_BITS) & ALL;
+        loop {
+            if word == last_word {
+                mask &= ALL >> (WORD_BITS - 1 - last % WORD_BITS);
+            }
             loop {
                 // Relaxed: only chooses which bit to try; `take` decides.
                 let free = self.see(word, Ordering::Relaxed).free() & mask;
@@ -166,8 +171,12 @@ impl Bitmap {
                 }
                 met(Event::BitLost);
             }
+            if word == last_word {
+                return None;
+            }
+            word += 1;
+            mask = ALL;
         }
-        None
     }
 
     /// Gives back the bit at `position`, which the caller owns (I1).
@@ -186,7 +195,10 @@ impl Bitmap {
         let old = self
             .word(position / WORD_BITS)
             .fetch_add((1 << VERSION_SHIFT) - bit, ordering);
-        debug_assert!(old & bit != 0, "a bit is given back by its owner (I1)");
+        debug_assert!(
+            old & bit != 0 || mutated(),
+            "a bit is given back by its owner (I1)"
+        );
     }
 
     /// Whether every bit of the leaf was set, each at the moment it was looked at.
@@ -198,30 +210,38 @@ impl Bitmap {
     }
 
     /// One scan of `first ..= last` for exactness: the sum of the versions of
-    /// the words looked at, or `None` as soon as one has a free bit.
+    /// the words looked at, or `None` if something is free.
     ///
     /// Versions only grow, so two equal sums mean that each version was equal.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn scan(&self, first: u32, last: u32) -> Option<u64> {
-        let mut versions = 0;
-        for word in first / WORD_BITS..=last / WORD_BITS {
+        let (mut free, mut versions) = (0, 0);
+        let mut look = |word, mask| {
             // Acquire: pairs with the release of `take` and `give_back`. What a
             // thread did before it took a bit seen here is seen by the next scan.
             let seen = self.see(word, unless(Mutation::ScanRelaxed, Ordering::Acquire));
-            if seen.free() & mask(word, first, last) != 0 {
-                return None;
-            }
+            free |= seen.free() & mask;
             versions += u64::from(seen.version());
+        };
+        if first == 0 && last == LEAF_PASIDS - 1 {
+            // The most of a large request, without branches.
+            (0..LEAF_WORDS as u32).for_each(|word| look(word, ALL));
+        } else {
+            (first / WORD_BITS..=last / WORD_BITS)
+                .for_each(|word| look(word, mask(word, first, last)));
         }
-        Some(versions)
+        (free == 0).then_some(versions)
     }
 
     /// The first set bit of `first ..= last`, if there is one.
     #[inline]
     pub(crate) fn first_set(&self, first: u32, last: u32) -> Option<u32> {
         (first / WORD_BITS..=last / WORD_BITS).find_map(|word| {
-            // Relaxed: a hint where to look; the slot's state is what counts.
-            let set = !self.see(word, Ordering::Relaxed).free() & mask(word, first, last);
+            // Acquire: pairs with the release of `give_back`. A set bit is a hint, and
+            // the slot's state is what counts; but who is told that nothing is live
+            // here knows that it ended, and so sees what came before that.
+            let ordering = unless(Mutation::ListRelaxed, Ordering::Acquire);
+            let set = !self.see(word, ordering).free() & mask(word, first, last);
             (set != 0).then(|| word * WORD_BITS + set.trailing_zeros())
         })
     }

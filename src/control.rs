@@ -52,11 +52,9 @@ impl Space {
         if !self.tree.grow_range(pasid, pasid) {
             return Err(Error::OutOfMemory);
         }
-        let leaf = self.tree.leaf(pasid).ok_or(Error::OutOfMemory)?;
-        leaf.slot(pasid)
-            .unreserve()
-            .map_err(|_| Error::NotFound(pasid))?;
-        self.tree.give_back(leaf, pasid);
+        let entry = self.tree.entry(pasid).ok_or(Error::OutOfMemory)?;
+        entry.slot.unreserve().map_err(|_| Error::NotFound(pasid))?;
+        self.tree.give_back(entry.spot);
         Ok(())
     }
 

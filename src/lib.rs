@@ -102,7 +102,7 @@ pub use range::PasidRange;
 #[cfg(loom)]
 pub mod model {
     pub use crate::sync::Mutation;
-    pub use crate::sync::planting::plant;
+    pub use crate::sync::planting::{order_totally, plant};
 }
 
 /// Counters of the races that were met, for the stress test.

@@ -80,7 +80,7 @@ impl Iterator for Iter<'_> {
 
     fn next(&mut self) -> Option<Found> {
         while let Some(range) = self.left {
-            let Some((pasid, leaf)) = self.space.tree.first_held(range.first(), range.last())
+            let Some((pasid, slot)) = self.space.tree.first_held(range.first(), range.last())
             else {
                 self.left = None;
                 break;
@@ -91,7 +91,7 @@ impl Iterator for Iter<'_> {
             } else {
                 None
             };
-            if let Ok((generation, word)) = leaf.slot(pasid).find() {
+            if let Ok((generation, word)) = slot.find() {
                 let handle = Handle::new(pasid, self.space.tree.tag(), generation);
                 return Some(Found { handle, word });
             }

@@ -14,34 +14,30 @@
 //! Taking the last bit marks nothing: one who frees and allocates in turn at the
 //! edge of a full leaf would otherwise set and clear its mark each time.
 
-use crate::pasid::Pasid;
-use crate::radix::{ALL_LEAVES, Leaf, Node, Part, Place, Tree};
-use crate::sync::{Ordering, order_store_before_load};
+use crate::radix::{ALL_LEAVES, Node, Part, Spot, Tree};
+use crate::sync::{Mutation, Ordering, order_store_before_load, planted};
 
 impl Tree {
-    /// Gives back the place of `pasid`, which the caller owns.
+    /// Gives back a place, which the caller owns.
     ///
     /// Wait-free.
     #[inline(always)]
-    pub(crate) fn give_back(&self, leaf: &Leaf, pasid: Pasid) {
-        let place = Place::of(pasid.get());
-        leaf.bits.give_back(place.position);
-        if let Some(node) = self.node(place.node) {
-            self.unmark(node, place.node, place.leaf);
-        }
+    pub(crate) fn give_back(&self, Spot { node, place }: Spot<'_>) {
+        node.bits(place.leaf).give_back(place.position);
+        self.unmark(node, place.node, place.leaf);
     }
 
     /// Marks the leaf, and with the last of them the node, if all is held.
     #[cold]
-    pub(crate) fn mark_if_full(&self, node: &Node, part: Part, leaf: &Leaf) {
-        if !leaf.bits.is_full() {
+    pub(crate) fn mark_if_full(&self, node: &Node, part: Part) {
+        if !node.bits(part.leaf).is_full() {
             return;
         }
         // SeqCst: mark, then look again, against `give_back`, then `unmark`: one of
         // the two sees the other.
         node.full.fetch_or(1 << part.leaf, Ordering::SeqCst);
         order_store_before_load();
-        if !leaf.bits.is_full() {
+        if !node.bits(part.leaf).is_full() && !planted(Mutation::MarkLooksOnce) {
             self.unmark(node, part.node, part.leaf);
             return;
         }
@@ -72,6 +68,8 @@ impl Tree {
             // SeqCst: comes before the look at the node's mark below.
             node.full.fetch_and(!(1 << leaf_index), Ordering::SeqCst);
             order_store_before_load();
+        } else if planted(Mutation::UnmarkStopsEarly) {
+            return;
         }
         // SeqCst: pairs with the marking of the node in `mark_if_full`.
         if self.full.load(Ordering::SeqCst) & 1 << node_index != 0 {

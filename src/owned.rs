@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Owned and Ref: who holds a PASID, as Rust values.
 
-use crate::alloc::Space;
+use crate::alloc::{Grant, Space};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::pasid::Pasid;
 use crate::radix::{IN_PLACE, MAY_GROW};
 use crate::range::PasidRange;
-use crate::slot::Refusal;
+use crate::slot::Slot;
 use core::fmt;
 use core::mem::ManuallyDrop;
 use core::ops::Deref;
+use core::ptr::NonNull;
 use heap::sync::Arc;
 
 mod sealed {
@@ -64,11 +65,8 @@ pub trait SpaceRef: Deref<Target = Space> + Clone + sealed::Sealed {
     #[doc(alias = "ioasid_alloc")]
     #[inline]
     fn alloc(self, range: PasidRange, word: u64) -> Result<Owned<Self>> {
-        let handle = self.alloc_raw::<MAY_GROW>(range, word)?;
-        Ok(Owned {
-            space: self,
-            handle,
-        })
+        let held = self.alloc_raw::<MAY_GROW>(range, word)?.into();
+        Ok(Owned { space: self, held })
     }
 
     /// Allocates like [`SpaceRef::alloc`], and uses the memory that is there.
@@ -90,11 +88,8 @@ pub trait SpaceRef: Deref<Target = Space> + Clone + sealed::Sealed {
     /// ```
     #[inline]
     fn alloc_in_place(self, range: PasidRange, word: u64) -> Result<Owned<Self>> {
-        let handle = self.alloc_raw::<IN_PLACE>(range, word)?;
-        Ok(Owned {
-            space: self,
-            handle,
-        })
+        let held = self.alloc_raw::<IN_PLACE>(range, word)?.into();
+        Ok(Owned { space: self, held })
     }
 
     /// Allocates exactly `pasid`.
@@ -118,11 +113,8 @@ pub trait SpaceRef: Deref<Target = Space> + Clone + sealed::Sealed {
     /// ```
     #[inline]
     fn alloc_at(self, pasid: Pasid, word: u64) -> Result<Owned<Self>> {
-        let handle = self.alloc_at_raw(pasid, word)?;
-        Ok(Owned {
-            space: self,
-            handle,
-        })
+        let held = self.alloc_at_raw(pasid, word)?.into();
+        Ok(Owned { space: self, held })
     }
 
     /// Takes a reference to the allocation that `handle` names.
@@ -144,11 +136,8 @@ pub trait SpaceRef: Deref<Target = Space> + Clone + sealed::Sealed {
     #[doc(alias = "ioasid_get")]
     #[inline]
     fn get(self, handle: Handle) -> Result<Ref<Self>> {
-        let handle = self.get_raw(handle)?;
-        Ok(Ref {
-            space: self,
-            handle,
-        })
+        let held = self.get_raw(handle)?.into();
+        Ok(Ref { space: self, held })
     }
 
     /// Takes a reference to whatever allocation of `pasid` is live: the number is
@@ -170,35 +159,68 @@ pub trait SpaceRef: Deref<Target = Space> + Clone + sealed::Sealed {
     /// ```
     #[inline]
     fn get_at(self, pasid: Pasid) -> Result<Ref<Self>> {
-        let handle = self.get_at_raw(pasid)?;
-        Ok(Ref {
-            space: self,
-            handle,
-        })
+        let held = self.get_at_raw(pasid)?.into();
+        Ok(Ref { space: self, held })
     }
 }
 
 impl SpaceRef for &Space {}
 impl SpaceRef for Arc<Space> {}
 
+/// A reference that is held: to which allocation, and where its slot is.
+///
+/// # Invariant
+/// Whoever has one holds a reference to the allocation, and the space that the slot
+/// is in. So the slot is there: a leaf goes only under `&mut Space`, which no holder
+/// of the space lets happen, and one in which a reference is held does not go.
+#[derive(Clone, Copy)]
+struct Held {
+    handle: Handle,
+    slot: NonNull<Slot>,
+}
+
+// SAFETY: a Held is a shared reference to a Slot, which is atomics, and a number.
+unsafe impl Send for Held {}
+// SAFETY: as above.
+unsafe impl Sync for Held {}
+
+impl From<Grant<'_>> for Held {
+    #[inline(always)]
+    fn from(grant: Grant<'_>) -> Held {
+        Held {
+            handle: grant.handle,
+            slot: NonNull::from(grant.slot),
+        }
+    }
+}
+
+impl Held {
+    #[inline(always)]
+    fn slot(&self) -> &Slot {
+        // SAFETY: the slot is there as long as the reference is held (invariant), and
+        // slots are only shared.
+        unsafe { self.slot.as_ref() }
+    }
+}
+
 /// An allocated PASID. Dropping it frees: the PASID is revoked, and comes free
 /// with the last reference.
 ///
-/// Size: the way to hold the space, and 8 bytes.
+/// Size: the way to hold the space, and 16 bytes.
 #[must_use = "dropping it frees the PASID"]
 pub struct Owned<S: SpaceRef> {
     space: S,
-    handle: Handle,
+    held: Held,
 }
 
 /// A reference to an allocated PASID: while it lives, the PASID gets no other
 /// owner. Dropping it gives the reference back.
 ///
-/// Size: the way to hold the space, and 8 bytes.
+/// Size: the way to hold the space, and 16 bytes.
 #[must_use = "dropping it gives the reference back"]
 pub struct Ref<S: SpaceRef> {
     space: S,
-    handle: Handle,
+    held: Held,
 }
 
 /// What both kinds of holder can do.
@@ -208,13 +230,13 @@ macro_rules! holder {
             /// The PASID: what hardware is given.
             #[inline]
             pub fn pasid(&self) -> Pasid {
-                self.handle.pasid()
+                self.held.handle.pasid()
             }
 
             /// Names this allocation, and protects nothing.
             #[inline]
             pub fn handle(&self) -> Handle {
-                self.handle
+                self.held.handle
             }
 
             /// The owner's word.
@@ -222,9 +244,7 @@ macro_rules! holder {
             /// Progress: wait-free. Context: any.
             #[inline]
             pub fn word(&self) -> u64 {
-                self.space
-                    .held(self.pasid())
-                    .map_or(0, |(_, slot)| slot.word())
+                self.held.slot().word()
             }
 
             /// Puts `word` in the place of the owner's word, and returns the old one.
@@ -233,49 +253,51 @@ macro_rules! holder {
             /// Progress: wait-free. Context: any.
             #[inline]
             pub fn replace(&self, word: u64) -> u64 {
-                self.space
-                    .held(self.pasid())
-                    .map_or(0, |(_, slot)| slot.replace(word))
+                self.held.slot().replace(word)
             }
 
             /// The raw form, without giving anything back: see `from_raw`.
             #[inline]
             pub fn into_raw(self) -> u64 {
-                let (space, handle) = self.into_parts();
+                let (space, held) = self.into_parts();
                 drop(space);
-                handle.to_raw()
+                held.handle.to_raw()
             }
 
             /// The value that [`into_raw`](Self::into_raw) took apart.
             ///
+            /// Progress: wait-free. Context: any.
+            ///
             /// # Errors
-            /// [`Error::InvalidHandle`] if `raw` cannot be a handle.
+            /// [`Error::InvalidHandle`] if `raw` cannot be a handle, [`Error::Stale`] if
+            /// it cannot be one of this space.
             ///
             /// # Safety
             /// `raw` came from `into_raw` of this same type with this same space, and
             /// nothing was made of it or given back through it since.
             #[inline]
             pub unsafe fn from_raw(space: S, raw: u64) -> Result<Self> {
+                let handle = Handle::from_raw(raw)?;
+                let slot = NonNull::from(space.slot_of(handle)?);
                 Ok(Self {
                     space,
-                    handle: Handle::from_raw(raw)?,
+                    held: Held { handle, slot },
                 })
             }
 
             /// Takes the holder apart without dropping it.
-            fn into_parts(self) -> (S, Handle) {
+            fn into_parts(self) -> (S, Held) {
                 let holder = ManuallyDrop::new(self);
                 // SAFETY: `holder` is not dropped and not used again, so the space is
                 // moved out once.
-                (unsafe { core::ptr::read(&holder.space) }, holder.handle)
+                (unsafe { core::ptr::read(&holder.space) }, holder.held)
             }
         }
 
         impl<S: SpaceRef> fmt::Debug for $holder<S> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_tuple(stringify!($holder))
-                    .field(&self.handle)
-                    .finish()
+                let name = stringify!($holder);
+                f.debug_tuple(name).field(&self.handle()).finish()
             }
         }
     };
@@ -304,7 +326,7 @@ impl<S: SpaceRef> Owned<S> {
     /// ```
     #[inline]
     pub fn get(&self) -> Result<Ref<S>> {
-        self.space.clone().get(self.handle)
+        self.space.clone().get(self.handle())
     }
 
     /// Makes the owner's reference one like any other: nobody revokes when it is
@@ -324,11 +346,9 @@ impl<S: SpaceRef> Owned<S> {
     /// ```
     #[inline]
     pub fn into_ref(self) -> Ref<S> {
-        let (space, handle) = self.into_parts();
-        if let Some((_, slot)) = space.held(handle.pasid()) {
-            slot.disown();
-        }
-        Ref { space, handle }
+        let (space, held) = self.into_parts();
+        held.slot().disown();
+        Ref { space, held }
     }
 }
 
@@ -354,13 +374,12 @@ impl<S: SpaceRef> Ref<S> {
     /// ```
     #[inline]
     pub fn try_clone(&self) -> Result<Ref<S>> {
-        match self.space.held(self.pasid()).map(|(_, slot)| slot.hold()) {
-            Some(Ok(())) => Ok(Ref {
+        match self.held.slot().hold() {
+            Ok(()) => Ok(Ref {
                 space: self.space.clone(),
-                handle: self.handle,
+                held: self.held,
             }),
-            Some(Err(Refusal::TooManyReferences)) => Err(Error::TooManyReferences(self.handle)),
-            _ => Err(Error::Stale(self.handle)),
+            Err(_) => Err(Error::TooManyReferences(self.handle())),
         }
     }
 }
@@ -372,10 +391,11 @@ impl<S: SpaceRef> Drop for Owned<S> {
         if std::thread::panicking() {
             return;
         }
-        let pasid = self.pasid();
-        if let Some((leaf, slot)) = self.space.held(pasid) {
-            if let Ok(left) = slot.free(self.handle.generation()) {
-                self.space.reclaim(leaf, pasid, left);
+        let Held { handle, .. } = self.held;
+        // The spot cannot be missing, nor the allocation over, while it is owned.
+        if let Some(spot) = self.space.tree.spot(handle.pasid()) {
+            if let Ok(left) = self.held.slot().free_owned(handle.generation()) {
+                self.space.reclaim(spot, left);
             }
         }
     }
@@ -388,10 +408,10 @@ impl<S: SpaceRef> Drop for Ref<S> {
         if std::thread::panicking() {
             return;
         }
-        let pasid = self.pasid();
-        if let Some((leaf, slot)) = self.space.held(pasid) {
-            let left = slot.drop_held();
-            self.space.reclaim(leaf, pasid, left);
+        let left = self.held.slot().drop_held();
+        // The spot cannot be missing where a reference was held.
+        if let Some(spot) = self.space.tree.spot(self.pasid()) {
+            self.space.reclaim(spot, left);
         }
     }
 }

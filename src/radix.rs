@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The lazily grown tree over the leaves: where a PASID's bit and slot are, what
-//! is marked full, and the memory of it all.
+//! The lazily grown tree over the leaves: where a PASID's bit and slot are, and
+//! the memory of it all.
 //!
 //! ```text
 //! 19        14 13         8 7        5 4        0
@@ -19,7 +19,9 @@ use crate::link::{Link, Took, boxed};
 use crate::pasid::{Pasid, PasidWidth};
 use crate::range::PasidRange;
 use crate::slot::Slot;
-use crate::sync::{AtomicU32, AtomicU64, Ordering, const_unless_loom, next_space_tag};
+use crate::sync::{
+    AtomicU32, AtomicU64, Mutation, Ordering, const_unless_loom, next_space_tag, planted,
+};
 
 #[cfg(not(loom))]
 const NODE_LEAVES: usize = 64;
@@ -58,18 +60,9 @@ pub(crate) const MAY_GROW: bool = true;
 /// A search that uses the memory that is there.
 pub(crate) const IN_PLACE: bool = false;
 
-/// 256 PASIDs.
+/// The slots of 256 PASIDs.
 pub(crate) struct Leaf {
-    pub(crate) bits: Bitmap,
     slots: [Slot; LEAF_PASIDS as usize],
-}
-
-impl Leaf {
-    #[inline(always)]
-    pub(crate) fn slot(&self, pasid: Pasid) -> &Slot {
-        // The remainder is by a power of two; see `Bitmap::word`.
-        &self.slots[pasid.get() as usize % LEAF_PASIDS as usize]
-    }
 }
 
 impl Leaf {
@@ -80,10 +73,6 @@ impl Leaf {
     /// `place` must be valid for writes of a whole Leaf.
     unsafe fn build(place: *mut Leaf, floor: u32, held: impl Fn(u32) -> u32) {
         // SAFETY: `place` is valid for a Leaf, so its field is in bounds.
-        let bits = unsafe { &raw mut (*place).bits };
-        // SAFETY: valid for writes, as part of `place`.
-        unsafe { bits.write(Bitmap::new(&held)) };
-        // SAFETY: as for `bits`.
         let slots = unsafe { &raw mut (*place).slots }.cast::<Slot>();
         for position in 0..LEAF_PASIDS {
             let reserved = held(position / WORD_BITS) & 1 << (position % WORD_BITS) != 0;
@@ -94,45 +83,69 @@ impl Leaf {
         }
     }
 
-    /// Whether nothing is held but what a new leaf holds, and the generations
-    /// are low enough to become everyone's floor.
-    ///
-    /// The bits alone do not tell: where a reservation was taken away, somebody
-    /// may hold the PASID in its place.
-    fn is_as_new(&mut self, held: impl Fn(u32) -> u32) -> bool {
+    #[inline(always)]
+    pub(crate) fn slot(&self, pasid: Pasid) -> &Slot {
+        // The remainder is by a power of two; see `Bitmap::word`.
+        &self.slots[pasid.get() as usize % LEAF_PASIDS as usize]
+    }
+
+    /// Whether nobody holds a reference, and the generations are low enough to
+    /// become everyone's floor.
+    fn is_unused(&self) -> bool {
         self.highest_generation() <= FLOOR_LAST
-            && self.bits.equals(held)
             && self.slots.iter().all(|slot| slot.state().references() == 0)
     }
 
     fn highest_generation(&self) -> u32 {
-        self.slots
-            .iter()
-            .map(|slot| slot.state().generation())
-            .max()
-            .unwrap_or(0)
+        let generations = self.slots.iter().map(|slot| slot.state().generation());
+        generations.max().unwrap_or(0)
     }
 }
 
-/// 64 leaves.
+/// The bits of 64 leaves, and the leaves that are there.
+///
+/// The bits of all leaves are together, apart from the slots: a scan for
+/// exhaustion reads 4 KiB for 16,384 PASIDs, and a search needs no leaf to see
+/// what is free in it. The bits of a leaf that is missing are those of a new one.
 pub(crate) struct Node {
+    bits: [Bitmap; NODE_LEAVES],
     /// Bit *i*: leaf *i* is marked full.
     pub(crate) full: AtomicU64,
     leaves: [Link<Leaf>; NODE_LEAVES],
 }
 
 impl Node {
-    /// Writes an empty node to `place`.
+    /// Writes to `place` a node without leaves in which the bits that `held` says
+    /// are set, by leaf and word.
     ///
     /// # Safety
     /// `place` must be valid for writes of a whole Node.
-    unsafe fn build(place: *mut Node) {
-        let node = Node {
-            full: AtomicU64::new(0),
-            leaves: core::array::from_fn(|_| Link::vacant()),
-        };
-        // SAFETY: `place` is valid for writes of a whole Node.
-        unsafe { place.write(node) };
+    unsafe fn build(place: *mut Node, held: impl Fn(u32, u32) -> u32) {
+        // SAFETY: `place` is valid for a Node, so its field is in bounds.
+        let bits = unsafe { &raw mut (*place).bits }.cast::<Bitmap>();
+        // SAFETY: as for `bits`.
+        let leaves = unsafe { &raw mut (*place).leaves }.cast::<Link<Leaf>>();
+        for leaf in 0..LEAVES {
+            // SAFETY: `leaf` is below the length of the array of bitmaps.
+            let bits = unsafe { bits.add(leaf as usize) };
+            // SAFETY: valid for writes, as part of `place`.
+            unsafe { bits.write(Bitmap::new(|word| held(leaf, word))) };
+            // SAFETY: `leaf` is below the length of the array of links.
+            let link = unsafe { leaves.add(leaf as usize) };
+            // Volatile, so that the compiler does not call `memset` for what is nothing but
+            // zeros: a freestanding program may have none.
+            // SAFETY: valid for writes, as part of `place`.
+            unsafe { link.write_volatile(Link::vacant()) };
+        }
+        // SAFETY: as for `bits`.
+        let full = unsafe { &raw mut (*place).full };
+        // SAFETY: valid for writes, as part of `place`.
+        unsafe { full.write(AtomicU64::new(0)) };
+    }
+
+    #[inline(always)]
+    pub(crate) fn bits(&self, leaf: u32) -> &Bitmap {
+        &self.bits[leaf as usize % NODE_LEAVES]
     }
 
     #[inline(always)]
@@ -158,11 +171,20 @@ impl Place {
             position: number % LEAF_PASIDS,
         }
     }
+}
 
-    #[inline(always)]
-    pub(crate) const fn number(self) -> u32 {
-        (self.node * LEAVES + self.leaf) * LEAF_PASIDS + self.position
-    }
+/// One PASID's place, with the node that has its bit.
+#[derive(Clone, Copy)]
+pub(crate) struct Spot<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) place: Place,
+}
+
+/// One PASID's spot and slot.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry<'a> {
+    pub(crate) spot: Spot<'a>,
+    pub(crate) slot: &'a Slot,
 }
 
 /// The part of a request that lies in one leaf: positions `first ..= last`.
@@ -172,6 +194,14 @@ pub(crate) struct Part {
     pub(crate) leaf: u32,
     pub(crate) first: u32,
     pub(crate) last: u32,
+}
+
+impl Part {
+    /// The PASID at `position` of the leaf.
+    #[inline(always)]
+    pub(crate) const fn pasid(self, position: u32) -> Pasid {
+        Pasid::from_index((self.node * LEAVES + self.leaf) * LEAF_PASIDS + position)
+    }
 }
 
 /// The tree of one id space.
@@ -220,23 +250,29 @@ impl Tree {
         self.nodes[node as usize % ROOT_NODES].follow()
     }
 
+    /// The spot of `pasid`, if its node is there.
     #[inline(always)]
-    pub(crate) fn leaf_at(&self, node: u32, leaf: u32) -> Option<&Leaf> {
-        self.node(node)?.leaf(leaf)
-    }
-
-    /// The leaf of `pasid`, if there is memory for it.
-    #[inline(always)]
-    pub(crate) fn leaf(&self, pasid: Pasid) -> Option<&Leaf> {
+    pub(crate) fn spot(&self, pasid: Pasid) -> Option<Spot<'_>> {
         let place = Place::of(pasid.get());
-        self.leaf_at(place.node, place.leaf)
+        Some(Spot {
+            node: self.node(place.node)?,
+            place,
+        })
     }
 
-    /// This space's tag in handles: of use to who has seen a leaf.
+    /// The entry of `pasid`, if there is memory for it.
+    #[inline(always)]
+    pub(crate) fn entry(&self, pasid: Pasid) -> Option<Entry<'_>> {
+        let spot = self.spot(pasid)?;
+        let slot = spot.node.leaf(spot.place.leaf)?.slot(pasid);
+        Some(Entry { spot, slot })
+    }
+
+    /// This space's tag in handles: of use to who has seen a slot.
     #[inline(always)]
     pub(crate) fn tag(&self) -> u16 {
         // Relaxed: written before the first leaf was published, and the caller
-        // acquired a leaf.
+        // acquired one.
         self.tag.load(Ordering::Relaxed) as u16
     }
 
@@ -246,16 +282,13 @@ impl Tree {
     }
 
     /// The first place at or after `from`, up to `last`, whose bit is set.
-    pub(crate) fn first_held(&self, from: Pasid, last: Pasid) -> Option<(Pasid, &Leaf)> {
+    pub(crate) fn first_held(&self, from: Pasid, last: Pasid) -> Option<(Pasid, &Slot)> {
         self.parts(from.get(), last.get()).find_map(|part| {
-            let leaf = self.leaf_at(part.node, part.leaf)?;
-            let position = leaf.bits.first_set(part.first, part.last)?;
-            let place = Place {
-                node: part.node,
-                leaf: part.leaf,
-                position,
-            };
-            Some((Pasid::from_index(place.number()), leaf))
+            let node = self.node(part.node)?;
+            let leaf = node.leaf(part.leaf)?;
+            let position = node.bits(part.leaf).first_set(part.first, part.last)?;
+            let pasid = part.pasid(position);
+            Some((pasid, leaf.slot(pasid)))
         })
     }
 
@@ -271,14 +304,6 @@ impl Tree {
                 last: last.min(base + (LEAF_PASIDS - 1)) - base,
             }
         })
-    }
-
-    // ---- One place -----------------------------------------------------------
-
-    /// Takes the place of `pasid`. `false` if it is held.
-    #[inline(always)]
-    pub(crate) fn take_at(&self, leaf: &Leaf, pasid: Pasid) -> bool {
-        leaf.bits.take(Place::of(pasid.get()).position)
     }
 
     // ---- Memory --------------------------------------------------------------
@@ -318,10 +343,11 @@ impl Tree {
         }
     }
 
-    /// The leaf of `part`, built if it is missing. `None` if there is no memory.
-    pub(crate) fn grow(&self, part: Part) -> Option<&Leaf> {
+    /// The node and leaf of `part`, built if missing. `None` if there is no memory.
+    pub(crate) fn grow(&self, part: Part) -> Option<(&Node, &Leaf)> {
         let node = self.node_for::<MAY_GROW>(part.node)?;
-        node.leaf(part.leaf).or_else(|| self.grow_leaf(node, part))
+        let leaf = node.leaf(part.leaf).or_else(|| self.grow_leaf(node, part));
+        Some((node, leaf?))
     }
 
     /// Puts memory in place for `first ..= last`. Returns whether it could.
@@ -332,8 +358,9 @@ impl Tree {
 
     #[cold]
     fn grow_node(&self, node: u32) -> Option<&Node> {
+        let held = |leaf, word| self.held_in_new(node, leaf, word);
         // SAFETY: the place given is valid for a Node.
-        let build = |place| unsafe { Node::build(place) };
+        let build = |place| unsafe { Node::build(place, held) };
         // SAFETY: `Node::build` writes a whole Node.
         let new = unsafe { boxed(build) }?;
         Some(self.nodes[node as usize % ROOT_NODES].publish(new))
@@ -356,6 +383,10 @@ impl Tree {
         // with the release of the leaf's publication.
         if self.tag.load(Ordering::Relaxed) == 0 {
             let tag = u32::from(next_space_tag());
+            if planted(Mutation::TagBlindly) {
+                // Relaxed: part of the mutation alone.
+                self.tag.store(tag, Ordering::Relaxed);
+            }
             // Relaxed: as above. Failure means that another thread gave a tag; the
             // leaf published next is published after either.
             let _ = self
@@ -364,7 +395,7 @@ impl Tree {
         }
     }
 
-    /// Gives back all leaves in which nothing is held but what a new one holds,
+    /// Gives back all leaves in which nothing is held but what a new one holds
     /// and the nodes that are empty then. Returns the bytes given back.
     pub(crate) fn shrink(&mut self) -> usize {
         (0..NODES).map(|node| self.shrink_node(node)).sum()
@@ -376,9 +407,12 @@ impl Tree {
         let (mut leaf_bytes, mut floor) = (0, self.floor);
         let took = link.take_if(|node| {
             let mut kept = 0;
-            for (leaf_index, link) in (0..).zip(&mut node.leaves) {
+            let leaves = node.leaves.iter_mut().zip(&mut node.bits);
+            for (leaf_index, (link, bits)) in (0..).zip(leaves) {
                 let held = |word| held_in_new(width, reserved, node_index, leaf_index, word);
-                match link.take_if(|leaf| leaf.is_as_new(held)) {
+                // The bits alone do not tell: where a reservation was taken away,
+                // somebody may hold the PASID in its place.
+                match link.take_if(|leaf| leaf.is_unused() && bits.equals(held)) {
                     Took::Vacant => {}
                     Took::Kept => kept += 1,
                     Took::Child(leaf) => {

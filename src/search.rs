@@ -18,7 +18,8 @@
 
 use crate::bitmap::{LEAF_PASIDS, WORD_BITS};
 use crate::pasid::Pasid;
-use crate::radix::{LEAVES, Leaf, Part, Place, Tree, span};
+use crate::radix::{LEAVES, Leaf, Node, Part, Place, Tree, span};
+use crate::slot::Slot;
 use crate::sync::{Event, Mutation, Ordering, met, planted};
 
 /// Why nothing was taken.
@@ -41,14 +42,81 @@ struct Scan {
 impl Scan {
     /// Whether nothing came free and no leaf came up since the scan `before`.
     fn confirms(&self, before: &Scan) -> bool {
-        (self.versions, self.missing) == (before.versions, before.missing)
+        (self.versions == before.versions || planted(Mutation::ScanForgetsVersions))
+            && (self.missing == before.missing || planted(Mutation::ScanForgetsMissing))
     }
 }
 
-/// A taken bit and the leaf that it is in.
+/// A taken bit's PASID and slot.
 pub(crate) struct Taken<'a> {
     pub(crate) pasid: Pasid,
-    pub(crate) leaf: &'a Leaf,
+    pub(crate) slot: &'a Slot,
+}
+
+/// What a search goes through: the places from one to another.
+#[derive(Clone, Copy)]
+struct Request {
+    from: Place,
+    to: Place,
+}
+
+impl Request {
+    #[inline(always)]
+    const fn new(first: u32, last: u32) -> Request {
+        Request {
+            from: Place::of(first),
+            to: Place::of(last),
+        }
+    }
+
+    /// The nodes that it touches, as a word of marks.
+    #[inline(always)]
+    const fn nodes(self) -> u64 {
+        span(self.from.node, self.to.node)
+    }
+
+    /// The leaves that it touches in one of its nodes, as a word of marks.
+    #[inline(always)]
+    const fn leaves(self, node: u32) -> u64 {
+        let first = if node == self.from.node {
+            self.from.leaf
+        } else {
+            0
+        };
+        let last = if node == self.to.node {
+            self.to.leaf
+        } else {
+            LEAVES - 1
+        };
+        span(first, last)
+    }
+
+    /// The part of it that lies in one of its leaves.
+    #[inline(always)]
+    const fn part(self, node: u32, leaf: u32) -> Part {
+        let at_start = node == self.from.node && leaf == self.from.leaf;
+        let at_end = node == self.to.node && leaf == self.to.leaf;
+        Part {
+            node,
+            leaf,
+            first: if at_start { self.from.position } else { 0 },
+            last: if at_end {
+                self.to.position
+            } else {
+                LEAF_PASIDS - 1
+            },
+        }
+    }
+}
+
+/// The lowest bit of a word of marks.
+#[inline(always)]
+const fn lowest(marks: u64) -> Option<u32> {
+    if marks == 0 {
+        None
+    } else {
+        Some(marks.trailing_zeros())
+    }
 }
 
 impl Tree {
@@ -62,22 +130,40 @@ impl Tree {
         (first, last): (u32, u32),
         from: u32,
     ) -> Result<Taken<'_>, NoneFree> {
-        if let Some(taken) = self.search::<GROW>(from, last) {
-            return Ok(taken);
+        match self.take_here(Request::new(from, last)) {
+            Some(taken) => Ok(taken),
+            None => self.take_anywhere::<GROW>(first, last, from),
         }
-        self.take_round::<GROW>(first, last, from)
     }
 
-    /// The rest of [`Tree::take`], after the search up to the end found nothing.
+    /// The usual case in few instructions: takes the lowest free place of the first
+    /// leaf that is not marked full. `None` says nothing.
+    #[inline(always)]
+    fn take_here(&self, request: Request) -> Option<Taken<'_>> {
+        // Relaxed: a hint, of which nothing is concluded.
+        let node_index = lowest(request.nodes() & !self.full.load(Ordering::Relaxed))?;
+        let node = self.node(node_index)?;
+        // Relaxed: as above.
+        let leaves = request.leaves(node_index) & !node.full.load(Ordering::Relaxed);
+        let leaf_index = lowest(leaves)?;
+        let leaf = node.leaf(leaf_index)?;
+        take_in(node, leaf, request.part(node_index, leaf_index))
+    }
+
+    /// All of [`Tree::take`], with every case.
     #[cold]
-    fn take_round<const GROW: bool>(
+    #[inline(never)]
+    fn take_anywhere<const GROW: bool>(
         &self,
         first: u32,
         last: u32,
         from: u32,
     ) -> Result<Taken<'_>, NoneFree> {
+        if let Some(taken) = self.search::<GROW>(Request::new(from, last)) {
+            return Ok(taken);
+        }
         if from > first {
-            if let Some(taken) = self.search::<GROW>(first, from - 1) {
+            if let Some(taken) = self.search::<GROW>(Request::new(first, from - 1)) {
                 return Ok(taken);
             }
         }
@@ -85,64 +171,29 @@ impl Tree {
     }
 
     /// Takes the lowest free place that the marks do not hide. `None` is a hint.
-    #[inline(always)]
-    fn search<const GROW: bool>(&self, first: u32, last: u32) -> Option<Taken<'_>> {
-        let (from, to) = (Place::of(first), Place::of(last));
+    fn search<const GROW: bool>(&self, request: Request) -> Option<Taken<'_>> {
         // Relaxed: a hint, of which nothing is concluded.
-        let mut nodes = span(from.node, to.node) & !self.full.load(Ordering::Relaxed);
-        while nodes != 0 {
-            let node_index = nodes.trailing_zeros();
+        let mut nodes = request.nodes() & !self.full.load(Ordering::Relaxed);
+        while let Some(node_index) = lowest(nodes) {
             nodes &= nodes - 1;
             let Some(node) = self.node_for::<GROW>(node_index) else {
                 continue;
             };
-            let first_leaf = if node_index == from.node {
-                from.leaf
-            } else {
-                0
-            };
-            let last_leaf = if node_index == to.node {
-                to.leaf
-            } else {
-                LEAVES - 1
-            };
             // Relaxed: as above.
-            let mut leaves = span(first_leaf, last_leaf) & !node.full.load(Ordering::Relaxed);
-            while leaves != 0 {
-                let leaf_index = leaves.trailing_zeros();
+            let mut leaves = request.leaves(node_index) & !node.full.load(Ordering::Relaxed);
+            while let Some(leaf_index) = lowest(leaves) {
                 leaves &= leaves - 1;
-                let at_start = node_index == from.node && leaf_index == from.leaf;
-                let at_end = node_index == to.node && leaf_index == to.leaf;
-                let part = Part {
-                    node: node_index,
-                    leaf: leaf_index,
-                    first: if at_start { from.position } else { 0 },
-                    last: if at_end { to.position } else { LEAF_PASIDS - 1 },
-                };
+                let part = request.part(node_index, leaf_index);
                 let Some(leaf) = self.leaf_for::<GROW>(node, part) else {
                     continue;
                 };
-                if let Some(taken) = self.take_in(leaf, part) {
+                if let Some(taken) = take_in(node, leaf, part) {
                     return Some(taken);
                 }
-                self.mark_if_full(node, part, leaf);
+                self.mark_if_full(node, part);
             }
         }
         None
-    }
-
-    #[inline(always)]
-    fn take_in<'a>(&self, leaf: &'a Leaf, part: Part) -> Option<Taken<'a>> {
-        let position = leaf.bits.take_lowest(part.first, part.last)?;
-        let place = Place {
-            node: part.node,
-            leaf: part.leaf,
-            position,
-        };
-        Some(Taken {
-            pasid: Pasid::from_index(place.number()),
-            leaf,
-        })
     }
 
     /// Takes a free place wherever it is, or says exactly that there is none.
@@ -157,7 +208,10 @@ impl Tree {
                 Err(scan) => scan,
             };
             if let (true, Some(part)) = (GROW, scan.first_missing) {
-                if let Some(taken) = self.grow(part).and_then(|leaf| self.take_in(leaf, part)) {
+                if let Some(taken) = self
+                    .grow(part)
+                    .and_then(|(node, leaf)| take_in(node, leaf, part))
+                {
                     return Ok(taken);
                 }
             }
@@ -188,7 +242,10 @@ impl Tree {
             first_missing: None,
         };
         for part in self.parts(first, last) {
-            let Some(leaf) = self.leaf_at(part.node, part.leaf) else {
+            let found = self
+                .node(part.node)
+                .and_then(|node| Some((node, node.leaf(part.leaf)?)));
+            let Some((node, leaf)) = found else {
                 if self.has_free(part) {
                     scan.missing += 1;
                     scan.first_missing = scan.first_missing.or(Some(part));
@@ -196,16 +253,27 @@ impl Tree {
                 continue;
             };
             loop {
-                if let Some(versions) = leaf.bits.scan(part.first, part.last) {
+                if let Some(versions) = node.bits(part.leaf).scan(part.first, part.last) {
                     scan.versions = scan.versions.wrapping_add(versions);
                     break;
                 }
                 // Goes round only when another thread took what was free.
-                if let Some(taken) = self.take_in(leaf, part) {
+                if let Some(taken) = take_in(node, leaf, part) {
                     return Ok(taken);
                 }
             }
         }
         Err(scan)
     }
+}
+
+/// Takes the lowest free place of the part, if there is one. `None` is a hint.
+#[inline(always)]
+fn take_in<'a>(node: &Node, leaf: &'a Leaf, part: Part) -> Option<Taken<'a>> {
+    let position = node.bits(part.leaf).take_lowest(part.first, part.last)?;
+    let pasid = part.pasid(position);
+    Some(Taken {
+        pasid,
+        slot: leaf.slot(pasid),
+    })
 }

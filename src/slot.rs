@@ -33,7 +33,7 @@
 //! back after it wrote the dead state. So whoever acquires the next owner's word
 //! sees at least the dead state in the second load, and the generations differ.
 
-use crate::sync::{AtomicU64, Mutation, Ordering, fence, planted, unless};
+use crate::sync::{AtomicU64, Mutation, Ordering, fence, mutated, planted, unless};
 
 const REFERENCES_BITS: u32 = 28;
 const OWN_SHIFT: u32 = REFERENCES_BITS;
@@ -204,29 +204,34 @@ impl Slot {
         // Relaxed: the taker of the bit acquired the state that the last holder
         // left before giving the bit back (I2, I4).
         let dead = State(self.state.load(Ordering::Relaxed));
-        debug_assert!(dead.is(Phase::Dead) && dead.references() == 0);
+        debug_assert!(dead.is(Phase::Dead) && dead.references() == 0 || mutated());
         // Release: pairs with the acquire load of the word in `find`. See the
         // head of this file.
         self.word
             .store(word, unless(Mutation::WordRelaxed, Ordering::Release));
         // Release: pairs with the acquire loads and exchanges of the state: who
         // sees the allocation live sees its word.
+        let ordering = unless(Mutation::GoLiveRelaxed, Ordering::Release);
         self.state
-            .store(State::allocated(dead.generation()).0, Ordering::Release);
+            .store(State::allocated(dead.generation()).0, ordering);
         dead.generation()
     }
 
     /// Goes from one state to the next that `step` names, until it refuses or
-    /// the exchange succeeds. Returns both states.
+    /// the exchange succeeds. Returns both states. `current` is the state, or a
+    /// guess that the exchange will correct.
     ///
     /// Lock-free: it goes round only when another thread changed the state.
     #[inline(always)]
     fn advance(
         &self,
+        mut current: State,
         success: Ordering,
         step: impl Fn(State) -> Result<State, Refusal>,
     ) -> Result<(State, State), Refusal> {
-        let mut current = self.state();
+        if planted(Mutation::AdvanceInTwoSteps) {
+            return self.advance_in_two_steps(step);
+        }
         loop {
             let next = step(current)?;
             // Success ordering: named and argued for by the caller. Failure
@@ -241,6 +246,21 @@ impl Slot {
         }
     }
 
+    /// What `advance` must not be: whatever happens between its two steps is lost.
+    #[cold]
+    fn advance_in_two_steps(
+        &self,
+        step: impl Fn(State) -> Result<State, Refusal>,
+    ) -> Result<(State, State), Refusal> {
+        // AcqRel: reads the newest state; the strongest that there is, and wrong
+        // all the same.
+        let current = State(self.state.fetch_or(0, Ordering::AcqRel));
+        let next = step(current)?;
+        // Release: as above.
+        self.state.store(next.0, Ordering::Release);
+        Ok((current, next))
+    }
+
     /// Takes a reference to the allocation of `generation`, or of any.
     #[inline(always)]
     pub(crate) fn get(&self, generation: Option<u32>) -> Result<u32, Refusal> {
@@ -249,7 +269,7 @@ impl Slot {
         }
         // Acquire: pairs with the release of `publish`. No release: the new
         // holder has written nothing yet; its put will publish what it writes.
-        let (state, _) = self.advance(Ordering::Acquire, |state| {
+        let (state, _) = self.advance(self.state(), Ordering::Acquire, |state| {
             state.of(generation)?;
             if !planted(Mutation::GetFromNothing) {
                 state.live()?;
@@ -302,16 +322,18 @@ impl Slot {
         // this holder did comes before the end of the allocation.
         let ordering = unless(Mutation::PutRelaxed, Ordering::Release);
         let state = State(self.state.fetch_sub(1, ordering));
-        debug_assert!(state.references() > 0);
+        debug_assert!(state.references() > 0 || mutated());
         if state.references() > 1 {
             return Left::Held;
         }
         // Acquire: pairs with the releases of all who gave their references back.
         fence(Ordering::Acquire);
         let ended = State::ended(state.generation());
-        // Relaxed: nobody else writes the state now (I6), and it is published
-        // with the bit, which the caller gives back with release.
-        self.state.store(ended.0, Ordering::Relaxed);
+        // Release: pairs with the acquire of `state`: who sees the allocation ended
+        // sees what its holders did. Nobody else writes the state now (I6), and for
+        // the next owner the bit would do, which the caller gives back with release.
+        let ordering = unless(Mutation::EndRelaxed, Ordering::Release);
+        self.state.store(ended.0, ordering);
         Left::after(ended)
     }
 
@@ -319,7 +341,7 @@ impl Slot {
     pub(crate) fn put(&self, generation: u32) -> Result<Left, Refusal> {
         // AcqRel: release pairs with the acquire of whoever ends the allocation;
         // acquire, if that is this call, with the releases of all other puts.
-        let (_, next) = self.advance(Ordering::AcqRel, |state| {
+        let (_, next) = self.advance(self.state(), Ordering::AcqRel, |state| {
             state.of(Some(generation))?;
             // The own reference is given back by `free` alone.
             if state.references() == u64::from(state.own()) {
@@ -334,14 +356,29 @@ impl Slot {
     /// if that is still held.
     #[inline(always)]
     pub(crate) fn free(&self, generation: u32) -> Result<Left, Refusal> {
+        self.free_from(self.state(), generation)
+    }
+
+    /// The same, for the owner: nobody else will often be there, so it guesses that
+    /// and spares the load.
+    #[inline(always)]
+    pub(crate) fn free_owned(&self, generation: u32) -> Result<Left, Refusal> {
+        self.free_from(State::allocated(generation), generation)
+    }
+
+    #[inline(always)]
+    fn free_from(&self, current: State, generation: u32) -> Result<Left, Refusal> {
+        // AcqRel: reads the newest state, which is not the one of the exchange.
+        let newest = || State(self.state.fetch_or(0, Ordering::AcqRel));
+        let judged_early = planted(Mutation::FreeJudgesEarly).then(|| newest().own());
         // AcqRel: as in `put`.
-        let (_, next) = self.advance(Ordering::AcqRel, |state| {
+        let (_, next) = self.advance(current, Ordering::AcqRel, |state| {
             state.of(Some(generation))?;
             if state.references() == 0 {
                 return Err(Refusal::NotLive);
             }
             let revoked = state.with_phase(Phase::Freeing);
-            if state.own() || planted(Mutation::FreeForgetsOwn) {
+            if judged_early.unwrap_or(state.own()) {
                 Ok(State(revoked.0 & !OWN).less_one())
             } else {
                 Ok(revoked)
@@ -352,9 +389,10 @@ impl Slot {
 
     /// Revokes the allocation of `generation`. Revoking twice is no error.
     pub(crate) fn revoke(&self, generation: u32) -> Result<(), Refusal> {
-        // Relaxed: no reference is given back and nothing published; a `get` that
-        // does not see it yet came before it.
-        self.advance(Ordering::Relaxed, |state| {
+        // Release: pairs with the acquire of `state`: who is told that the
+        // allocation is being freed sees what came before that.
+        let ordering = unless(Mutation::RevokeRelaxed, Ordering::Release);
+        self.advance(self.state(), ordering, |state| {
             state.of(Some(generation))?;
             match state.references() {
                 0 => Err(Refusal::NotLive),
@@ -370,7 +408,7 @@ impl Slot {
     pub(crate) fn disown(&self) {
         // Relaxed: the reference stays held; nothing is given back or published.
         let state = State(self.state.fetch_and(!OWN, Ordering::Relaxed));
-        debug_assert!(state.own() && state.references() > 0);
+        debug_assert!(state.own() && state.references() > 0 || mutated());
     }
 
     /// The owner's word, for a caller who holds a reference.
@@ -385,6 +423,13 @@ impl Slot {
     /// Replaces the owner's word, for a caller who holds a reference.
     #[inline(always)]
     pub(crate) fn replace(&self, word: u64) -> u64 {
+        if planted(Mutation::ReplaceInTwoSteps) {
+            // AcqRel: as below; what is left out is that it is one step.
+            let old = self.word.fetch_or(0, Ordering::AcqRel);
+            // AcqRel: as above.
+            self.word.swap(word, Ordering::AcqRel);
+            return old;
+        }
         // AcqRel: release pairs with the acquire of `word` and `find`; acquire
         // with the release of whoever put the old word there.
         self.word.swap(word, Ordering::AcqRel)
@@ -398,9 +443,11 @@ impl Slot {
         let before = self.state();
         before.live()?;
         let word = self.word();
-        // Relaxed: ordered after the load of the word by that load's acquire. See
-        // the head of this file.
-        let after = State(self.state.load(Ordering::Relaxed));
+        // Acquire: pairs with the release of every transition, for who is told that
+        // the allocation ended. It is the acquire of the word that puts this load
+        // after it; see the head of this file.
+        let ordering = unless(Mutation::FindRelaxed, Ordering::Acquire);
+        let after = State(self.state.load(ordering));
         if after.generation() != before.generation() {
             // It ended in between; at that moment nothing was live here.
             return Err(Refusal::NotLive);
@@ -422,7 +469,7 @@ impl Slot {
     pub(crate) fn unreserve(&self) -> Result<(), Refusal> {
         // AcqRel: acquire pairs with the release of `reserve`; release, with the
         // bit that is given back next.
-        self.advance(Ordering::AcqRel, |state| match state.live() {
+        self.advance(self.state(), Ordering::AcqRel, |state| match state.live() {
             Err(Refusal::Reserved) => Ok(state.with_phase(Phase::Dead)),
             _ => Err(Refusal::NotLive),
         })

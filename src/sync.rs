@@ -35,12 +35,13 @@ pub(crate) use const_unless_loom;
 /// In the shipped code this is nothing. Both sides of the pair are `SeqCst`
 /// read-modify-writes followed by `SeqCst` loads, and the single total order of
 /// `SeqCst` operations says that at least one side sees the other. loom gives
-/// `SeqCst` accesses only acquire and release, so the model needs the fence
-/// that the language does not.
+/// `SeqCst` accesses only acquire and release, so the models of the marks need
+/// the fence that the language does not. The other models run without it: a
+/// fence synchronises all who pass one, and would hide a missing release.
 #[inline(always)]
 pub(crate) fn order_store_before_load() {
     #[cfg(loom)]
-    if !planted(Mutation::MarkWithoutOrder) {
+    if planting::total_order() && !planted(Mutation::MarkWithoutOrder) {
         // SeqCst: stands for the total order described above.
         fence(Ordering::SeqCst);
     }
@@ -55,18 +56,40 @@ pub(crate) fn order_store_before_load() {
 pub enum Mutation {
     /// A bit is looked at in one step and taken in another.
     TakeInTwoSteps,
+    /// A bit is taken without acquire and release.
+    TakeRelaxed,
     /// The allocation bit is given back without release.
     GiveBackRelaxed,
     /// The scan for exhaustion is believed after one round.
     ScanOnce,
     /// Scans of the bits do not acquire.
     ScanRelaxed,
+    /// Two scans are compared without their versions.
+    ScanForgetsVersions,
+    /// Two scans are compared without the leaves that were missing.
+    ScanForgetsMissing,
+    /// A bit that is not set is seen without acquire by who lists allocations.
+    ListRelaxed,
     /// The store-load pair of the full marks is left unordered.
     MarkWithoutOrder,
+    /// A full mark is set without looking again.
+    MarkLooksOnce,
+    /// A node's mark is looked at only by who cleared the mark of a leaf.
+    UnmarkStopsEarly,
     /// A node is published over one that another thread has published.
     PublishBlindly,
-    /// `free` does not look at the own-reference bit.
-    FreeForgetsOwn,
+    /// The space's tag is written over one that another thread gave it.
+    TagBlindly,
+    /// A state is read in one step and the next is written in another.
+    AdvanceInTwoSteps,
+    /// An allocation goes live without release.
+    GoLiveRelaxed,
+    /// An allocation is ended without release by the last of its holders.
+    EndRelaxed,
+    /// An allocation is revoked without release.
+    RevokeRelaxed,
+    /// `free` looks at the own-reference bit before its exchange, not in it.
+    FreeJudgesEarly,
     /// `get` does not look at the reference count.
     GetFromNothing,
     /// `get` adds first and repairs afterwards.
@@ -75,8 +98,10 @@ pub enum Mutation {
     PutRelaxed,
     /// The owner's word is stored and loaded relaxed.
     WordRelaxed,
-    /// `replace` gives the reference back before it stores.
-    ReplaceAfterPut,
+    /// `find` looks at the state again without acquire.
+    FindRelaxed,
+    /// The owner's word is read in one step and replaced in another.
+    ReplaceInTwoSteps,
 }
 
 /// Whether the running model has planted `mutation`. Always `false` outside loom.
@@ -86,8 +111,16 @@ pub(crate) const fn planted(_mutation: Mutation) -> bool {
     false
 }
 
+/// Whether the running model has planted any mutation. The code's own checks of
+/// its invariants are silent then: it is the model that must notice.
+#[cfg(not(loom))]
+#[inline(always)]
+pub(crate) const fn mutated() -> bool {
+    false
+}
+
 #[cfg(loom)]
-pub(crate) use planting::planted;
+pub(crate) use planting::{mutated, planted};
 
 /// `ordering`, or `Relaxed` where the running model has planted `mutation`.
 #[inline(always)]
@@ -110,6 +143,7 @@ pub mod planting {
 
     std::thread_local! {
         static PLANTED: Cell<Option<Mutation>> = const { Cell::new(None) };
+        static TOTAL_ORDER: Cell<bool> = const { Cell::new(false) };
     }
 
     /// Plants `mutation` (or none) for the models that this thread runs next.
@@ -117,8 +151,22 @@ pub mod planting {
         PLANTED.with(|planted| planted.set(mutation));
     }
 
+    /// Whether the models that this thread runs next get fences in the place of
+    /// the total order of sequentially consistent operations.
+    pub fn order_totally(yes: bool) {
+        TOTAL_ORDER.with(|order| order.set(yes));
+    }
+
+    pub(crate) fn total_order() -> bool {
+        TOTAL_ORDER.with(Cell::get)
+    }
+
+    pub(crate) fn mutated() -> bool {
+        PLANTED.with(Cell::get).is_some()
+    }
+
     pub(crate) fn planted(mutation: Mutation) -> bool {
-        PLANTED.with(|planted| planted.get()) == Some(mutation)
+        PLANTED.with(Cell::get) == Some(mutation)
     }
 }
 
