@@ -7,6 +7,7 @@ mod common;
 use common::allocator::{Instrumented, counted};
 use common::{alloc, alloc_raw, free_raw, owned_from, pasid, range, refused, snapshot};
 use pasid::{Error, Handle, PasidWidth, Space, SpaceRef};
+use std::sync::Barrier;
 
 #[global_allocator]
 static ALLOCATOR: Instrumented = Instrumented;
@@ -75,6 +76,36 @@ fn a_dropped_space_leaves_no_memory_behind() {
     assert!(asked.allocated > 4096);
     assert_eq!(asked.allocated, asked.freed);
     assert_eq!(asked.live_bytes, 0);
+}
+
+#[test]
+fn what_loses_a_race_of_growth_is_given_back() {
+    for _ in 0..20 {
+        let space = Space::new(PasidWidth::MAX);
+        let start = Barrier::new(4);
+        let grown: i64 = std::thread::scope(|scope| {
+            let threads: Vec<_> = (1..=4)
+                .map(|thread| {
+                    let (space, start) = (&space, &start);
+                    scope.spawn(move || {
+                        start.wait();
+                        let ((), asked) = counted(|| {
+                            for leaf in 0..200 {
+                                let number = leaf * 256 + thread;
+                                alloc_raw(space, number, number).unwrap();
+                            }
+                        });
+                        asked.live_bytes
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|one| one.join().unwrap()).sum()
+        });
+        // All threads together keep as much as the space knows of.
+        bytes(&space, grown);
+        let ((), asked) = counted(|| drop(space));
+        assert_eq!(asked.live_bytes, -grown);
+    }
 }
 
 #[test]
