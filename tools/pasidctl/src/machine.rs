@@ -136,7 +136,6 @@ impl Source {
     ///
     /// # Errors
     /// See [`MachineError`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "the load is what runs on it"))]
     pub fn read_or_builtin(&self) -> Result<Machine, MachineError> {
         self.read_or(builtin)
     }

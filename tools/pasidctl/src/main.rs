@@ -3,10 +3,12 @@
 
 mod machine;
 mod probe;
+mod run;
 
 use std::error::Error;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 /// What the exit code 2 says: the input cannot be used.
@@ -23,14 +25,41 @@ struct Cli {
 enum Command {
     /// List the PASID-capable devices of a dump or of this machine
     Probe(probe::Args),
+    /// Put a space under load on all CPUs, and check every rule while it runs
+    Run(run::Args),
 }
 
 fn main() -> ExitCode {
-    let result: Result<ExitCode, Box<dyn Error>> = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    let result: Result<ExitCode, Box<dyn Error>> = match cli.command {
         Command::Probe(args) => probe::run(&args).map_err(Into::into),
+        Command::Run(args) => run::run(&args).map_err(Into::into),
     };
     result.unwrap_or_else(|error| {
         eprintln!("pasidctl: {error}");
         ExitCode::from(BAD_INPUT)
     })
+}
+
+/// Says in one line what is wrong with the arguments, as everything else that is
+/// wrong is said; or shows the help or the version, if that was asked for.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    ) {
+        error.exit();
+    }
+    let rendered = error.render().to_string();
+    // What comes after an empty line is advice.
+    let lines = rendered.lines().map(str::trim);
+    let message: Vec<&str> = lines.take_while(|line| !line.is_empty()).collect();
+    let message = message.join(" ");
+    eprintln!("pasidctl: {}", message.trim_start_matches("error: "));
+    ExitCode::from(BAD_INPUT)
 }

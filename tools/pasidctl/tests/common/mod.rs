@@ -22,11 +22,13 @@ pub fn pasidctl(arguments: &[&str]) -> Run {
 }
 
 impl Run {
-    fn stdout(&self) -> String {
+    /// What it printed.
+    pub fn stdout(&self) -> String {
         String::from_utf8(self.0.stdout.clone()).unwrap()
     }
 
-    fn stderr(&self) -> String {
+    /// What it complained of.
+    pub fn stderr(&self) -> String {
         String::from_utf8(self.0.stderr.clone()).unwrap()
     }
 

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The options of `pasidctl run`.
+
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use pasid::{PasidWidth, Policy};
+
+use super::rules::Rule;
+use crate::machine::Source;
+
+/// The options of `pasidctl run`. Without any it runs for 5 seconds on all CPUs,
+/// on the machine that is built in.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pub(super) source: Source,
+    /// How long the load runs, 1 to 86400 seconds
+    #[arg(long, value_name = "N", default_value = "5", value_parser = seconds,
+          allow_negative_numbers = true)]
+    seconds: Duration,
+    /// How many threads it has, 1 to 1024; as many as there are CPUs if not given
+    #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
+    pub(super) threads: Option<NonZeroU16>,
+    /// Where the random numbers come from, 0 to 2^64-1; another seed each time if
+    /// not given. The same seed gives each thread the same choices; how the
+    /// threads meet differs
+    #[arg(long, value_name = "S", value_parser = seed, allow_negative_numbers = true)]
+    pub(super) seed: Option<u64>,
+    /// The order in which PASIDs are handed out
+    #[arg(long, value_enum, default_value_t = Order::Lowest)]
+    pub(super) policy: Order,
+    /// The width of the space, 1 to 20 bits; the widest device's if not given
+    #[arg(long, value_name = "BITS", value_parser = width, allow_negative_numbers = true)]
+    pub(super) width: Option<PasidWidth>,
+    /// Print one JSON object, with widths in bits, and no progress
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Break a rule on purpose, to see its check fail
+    #[arg(long, value_name = "RULE", value_enum, ignore_case = true)]
+    pub(super) plant: Option<Rule>,
+}
+
+impl Args {
+    /// How long the load runs.
+    pub(super) fn time(&self) -> Duration {
+        self.seconds
+    }
+}
+
+/// The policies that one space has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Order {
+    /// The lowest free PASID
+    Lowest,
+    /// The next free one after the last that was handed out
+    Next,
+}
+
+impl Order {
+    /// The name by which `--policy` knows it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Order::Lowest => "lowest",
+            Order::Next => "next",
+        }
+    }
+}
+
+impl From<Order> for Policy {
+    fn from(order: Order) -> Policy {
+        match order {
+            Order::Lowest => Policy::Lowest,
+            Order::Next => Policy::Next,
+        }
+    }
+}
+
+/// A day.
+const SECONDS_LAST: u64 = 86_400;
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .ok()
+        .filter(|seconds| (1..=SECONDS_LAST).contains(seconds))
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("the load runs for 1 to {SECONDS_LAST} seconds"))
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| format!("a seed is a number from 0 to {}", u64::MAX))
+}
+
+/// More would not fit a machine's memory before they fit its CPUs.
+const THREADS_LAST: u16 = 1024;
+
+fn threads(text: &str) -> Result<NonZeroU16, String> {
+    text.parse()
+        .ok()
+        .filter(|threads: &NonZeroU16| threads.get() <= THREADS_LAST)
+        .ok_or_else(|| format!("the number of threads is 1 to {THREADS_LAST}"))
+}
+
+fn width(text: &str) -> Result<PasidWidth, String> {
+    text.parse()
+        .ok()
+        .and_then(|bits| PasidWidth::new(bits).ok())
+        .filter(|&width| width != PasidWidth::ZERO)
+        .ok_or_else(|| {
+            format!(
+                "the width of a PASID is 1 to {} bits",
+                PasidWidth::MAX.bits()
+            )
+        })
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The rules that are checked while the load runs, and the ledger of what
+//! broke them.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use clap::ValueEnum;
+
+/// A rule that one PASID space must keep at every instant.
+///
+/// M1 to M7 have the numbers of the project's list of rules. M2, M3, M6 and M8
+/// speak of several tables or sets, and one space has neither.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Rule {
+    /// No PASID has two owners.
+    #[value(name = "M1")]
+    M1,
+    /// No reserved PASID is handed out.
+    #[value(name = "M4")]
+    M4,
+    /// A PASID lies in its request and in the width.
+    #[value(name = "M5")]
+    M5,
+    /// No PASID is handed out again before its last reference is back.
+    #[value(name = "M7")]
+    M7,
+    /// A handle whose allocation is over is refused.
+    #[value(name = "stale")]
+    Stale,
+    /// A PASID that is being freed gives no new reference.
+    #[value(name = "revoked")]
+    Revoked,
+    /// A look-up answers with the process that has the PASID.
+    #[value(name = "lookup")]
+    Lookup,
+    /// A request fails only when none is free, and nothing is lost.
+    #[value(name = "exact")]
+    Exact,
+}
+
+/// How many rules there are.
+pub const RULES: usize = 8;
+
+impl Rule {
+    /// Every rule, in the order in which they are listed.
+    pub const ALL: [Rule; RULES] = [
+        Rule::M1,
+        Rule::M4,
+        Rule::M5,
+        Rule::M7,
+        Rule::Stale,
+        Rule::Revoked,
+        Rule::Lookup,
+        Rule::Exact,
+    ];
+
+    /// The name by which `--plant` knows it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rule::M1 => "M1",
+            Rule::M4 => "M4",
+            Rule::M5 => "M5",
+            Rule::M7 => "M7",
+            Rule::Stale => "stale",
+            Rule::Revoked => "revoked",
+            Rule::Lookup => "lookup",
+            Rule::Exact => "exact",
+        }
+    }
+
+    /// What it says.
+    pub fn text(self) -> &'static str {
+        match self {
+            Rule::M1 => "no PASID has two owners",
+            Rule::M4 => "a reserved PASID is never handed out",
+            Rule::M5 => "a PASID lies within its request and the width",
+            Rule::M7 => "no PASID is reused while a reference to it is held",
+            Rule::Stale => "a stale or foreign handle is refused, and changes nothing",
+            Rule::Revoked => "a PASID that is being freed gives no new reference",
+            Rule::Lookup => "a look-up finds the process that has the PASID",
+            Rule::Exact => "exhausted means that none is free, and none is lost",
+        }
+    }
+}
+
+/// A rule that was seen broken, and how.
+#[derive(Debug)]
+pub struct Breach {
+    /// The rule.
+    pub rule: Rule,
+    /// What was seen, as a sentence without a full stop.
+    pub text: String,
+}
+
+impl Breach {
+    /// `text` broke `rule`.
+    #[cold]
+    pub fn new(rule: Rule, text: String) -> Breach {
+        Breach { rule, text }
+    }
+}
+
+/// How a call ended, for the text of a breach.
+#[cold]
+pub fn outcome<T>(result: &pasid::Result<T>) -> String {
+    match result {
+        Ok(_) => "it succeeded".to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// How many checks of each rule failed, in all threads together.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    failed: [AtomicU64; RULES],
+    examples: [OnceLock<String>; RULES],
+}
+
+impl Ledger {
+    /// Enters a breach; the first of each rule is kept as its example.
+    #[cold]
+    pub fn enter(&self, breach: Breach) {
+        let index = breach.rule as usize;
+        self.examples[index].get_or_init(|| breach.text);
+        // Relaxed: a count, read for the display and after the threads are joined.
+        self.failed[index].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many checks of `rule` failed.
+    pub fn failed(&self, rule: Rule) -> u64 {
+        // Relaxed: as in `enter`.
+        self.failed[rule as usize].load(Ordering::Relaxed)
+    }
+
+    /// The first breach of `rule`.
+    pub fn example(&self, rule: Rule) -> Option<&str> {
+        self.examples[rule as usize].get().map(String::as_str)
+    }
+
+    /// How many checks failed, of all rules.
+    pub fn total(&self) -> u64 {
+        Rule::ALL.iter().map(|&rule| self.failed(rule)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_in_the_order_of_the_indices() {
+        for (index, rule) in Rule::ALL.into_iter().enumerate() {
+            assert_eq!(rule as usize, index);
+            assert_eq!(Rule::from_str(rule.name(), true), Ok(rule));
+        }
+    }
+
+    #[test]
+    fn the_first_breach_is_the_example() {
+        let ledger = Ledger::default();
+        ledger.enter(Breach::new(Rule::M5, "one".to_owned()));
+        ledger.enter(Breach::new(Rule::M5, "two".to_owned()));
+        assert_eq!(ledger.failed(Rule::M5), 2);
+        assert_eq!(ledger.example(Rule::M5), Some("one"));
+        assert_eq!(ledger.example(Rule::M1), None);
+        assert_eq!(ledger.total(), 2);
+    }
+}

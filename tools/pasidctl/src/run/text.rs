@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The result of a run, for people.
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::report::Report;
+
+/// More devices than this are counted rather than named.
+const NAMED_LAST: usize = 4;
+
+impl Report {
+    /// One sentence for each rule that broke.
+    pub fn complaints(&self) -> impl Iterator<Item = String> + '_ {
+        let broken = self.rules.iter().filter(|rule| rule.failed > 0);
+        broken.map(|rule| {
+            let planted = match self.planted {
+                Some(planted) if planted == rule.rule => ", as planted",
+                _ => "",
+            };
+            let failed = group(rule.failed);
+            let example = rule.example.as_deref().unwrap_or("no example was kept");
+            let name = rule.rule;
+            format!(
+                "rule {name} is broken{planted} (failed checks: {failed}), the first: {example}"
+            )
+        })
+    }
+
+    /// The whole result.
+    pub fn text(&self) -> String {
+        let exhausted = group(self.exhausted);
+        let kib = group(self.memory_bytes.div_ceil(1024) as u64);
+        let highest = match self.highest_pasid {
+            Some(pasid) => pasid.to_string(),
+            None => "none".to_owned(),
+        };
+        [
+            self.head(),
+            String::new(),
+            self.operations_table(),
+            String::new(),
+            format!(
+                "One call in {} is timed, and {} ns of each time are the clock's own.",
+                self.sample_every, self.clock_ns
+            ),
+            format!(
+                "{:.1} Mops/s in total, highest PASID {highest}, exhausted {exhausted} times, \
+                 {kib} KiB of memory",
+                self.mops_per_s
+            ),
+            String::new(),
+            self.rules_table(),
+            String::new(),
+            format!(
+                "rules checked: {}, broken: {} ({} checks, {} failed)",
+                self.rules_checked,
+                self.broken,
+                group(self.checks),
+                group(self.failed)
+            ),
+        ]
+        .join("\n")
+    }
+
+    fn head(&self) -> String {
+        let reserved: Vec<String> = self.reserved.iter().map(u32::to_string).collect();
+        let mut lines = vec![
+            format!("machine  {}", self.machine),
+            format!("devices  {}", self.devices()),
+            format!(
+                "space    {}-bit PASIDs, 0..={}, reserved {}, policy {}",
+                self.width,
+                (1_u64 << self.width) - 1,
+                reserved.join(" "),
+                self.policy
+            ),
+            format!(
+                "load     {} threads for {:.1} s, up to {} processes at a time, seed {}",
+                self.threads,
+                self.seconds,
+                group(self.processes as u64),
+                self.seed
+            ),
+        ];
+        if let Some(rule) = self.planted {
+            lines.push(format!(
+                "planted  {rule}: the load breaks it on purpose, and the allocator is as it is"
+            ));
+        }
+        lines.join("\n")
+    }
+
+    fn devices(&self) -> String {
+        if self.devices.len() > NAMED_LAST {
+            let widths = self.devices.iter().map(|device| device.width);
+            let narrowest = widths.clone().min().unwrap_or_default();
+            let widest = widths.max().unwrap_or_default();
+            return format!("{} of {narrowest} to {widest} bits", self.devices.len());
+        }
+        let devices = self.devices.iter();
+        let named: Vec<String> = devices
+            .map(|device| format!("{} ({}-bit)", device.address, device.width))
+            .collect();
+        named.join(", ")
+    }
+
+    fn operations_table(&self) -> String {
+        let ns = |value: Option<u64>| value.map_or("-".to_owned(), group);
+        let rows = self.operations.iter().map(|operation| {
+            [
+                operation.title.to_owned(),
+                group(operation.calls),
+                ns(operation.p50_ns),
+                ns(operation.p99_ns),
+                ns(operation.p999_ns),
+            ]
+        });
+        table(["call", "calls", "p50 ns", "p99 ns", "p99.9 ns"], 1, rows)
+    }
+
+    fn rules_table(&self) -> String {
+        let rows = self.rules.iter().map(|rule| {
+            [
+                rule.rule.to_owned(),
+                rule.text.to_owned(),
+                group(rule.checks),
+                group(rule.failed),
+            ]
+        });
+        table(["rule", "what it says", "checks", "failed"], 2, rows)
+    }
+}
+
+/// A table whose columns from `numbers` on are numbers.
+fn table<const N: usize>(
+    header: [&str; N],
+    numbers: usize,
+    rows: impl Iterator<Item = [String; N]>,
+) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut().skip(numbers) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.trim_fmt()
+}
+
+/// A count with its digits in groups of three.
+pub fn group(count: u64) -> String {
+    let digits = count.to_string();
+    let mut grouped = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::group;
+
+    #[test]
+    fn digits_are_grouped() {
+        let grouped = [0, 12, 123, 1234, 1_048_575].map(group);
+        assert_eq!(grouped, ["0", "12", "123", "1,234", "1,048,575"]);
+    }
+}
