@@ -25,6 +25,7 @@ impl Tree {
     pub(crate) fn give_back(&self, Spot { node, place }: Spot<'_>) {
         node.bits(place.leaf).give_back(place.position);
         self.unmark(node, place.node, place.leaf);
+        self.memo.forget();
     }
 
     /// Marks the leaf, and with the last of them the node, if all is held.
@@ -64,11 +65,13 @@ impl Tree {
         order_store_before_load();
         // SeqCst: pairs with `mark_if_full`: comes after the release of the bit in
         // the total order, so either the mark is seen here or the marker sees the bit.
-        if node.full.load(Ordering::SeqCst) & 1 << leaf_index != 0 {
+        let marked = node.full.load(Ordering::SeqCst);
+        if marked & 1 << leaf_index != 0 {
             // SeqCst: comes before the look at the node's mark below.
             node.full.fetch_and(!(1 << leaf_index), Ordering::SeqCst);
             order_store_before_load();
-        } else if planted(Mutation::UnmarkStopsEarly) {
+        }
+        if planted(Mutation::UnmarkStopsEarly) && marked != ALL_LEAVES {
             return;
         }
         // SeqCst: pairs with the marking of the node in `mark_if_full`.

@@ -70,11 +70,13 @@ pub enum Mutation {
     ScanForgetsMissing,
     /// A bit that is not set is seen without acquire by who lists allocations.
     ListRelaxed,
+    /// An answer is remembered before the scan that decides.
+    RememberAtOnce,
     /// The store-load pair of the full marks is left unordered.
     MarkWithoutOrder,
     /// A full mark is set without looking again.
     MarkLooksOnce,
-    /// A node's mark is looked at only by who cleared the mark of a leaf.
+    /// A node's mark is looked at only by who saw all of its leaves marked.
     UnmarkStopsEarly,
     /// A node is published over one that another thread has published.
     PublishBlindly,
