@@ -16,6 +16,7 @@ mod plant;
 mod process;
 mod report;
 mod rules;
+mod scarce;
 mod shadow;
 mod text;
 mod worker;
@@ -28,13 +29,14 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::CreationError;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pasid::{Pasid, Space, SpaceRef};
+use pasid::{Pasid, Space};
 
 use crate::machine::MachineError;
 use measure::Meter;
 use plan::Plan;
 use report::{Findings, Report};
 use rules::RULES;
+use scarce::{Scarce, Second};
 use text::group;
 use worker::Worker;
 use world::World;
@@ -134,23 +136,26 @@ struct Done {
 fn load(plan: &Plan, args: &Args) -> Result<Report, RunError> {
     let clock_ns = measure::clock_ns();
     let seed = args.seed.unwrap_or_else(|| fastrand::u32(..).into());
-    let threads = match args.threads {
-        Some(threads) => threads.get().into(),
-        None => thread::available_parallelism().map_or(1, usize::from),
-    };
+    let threads = args.threads();
     // PASID 0 is reserved by default.
     let space = Space::new(plan.width).with_policy(plan.policy.into());
     for &pasid in plan.reserved.iter().filter(|&&pasid| pasid != Pasid::ZERO) {
         space.reserve(pasid)?;
     }
-    let elsewhere = Space::new(plan.width);
-    let stranger = elsewhere.alloc(elsewhere.range(), 0)?;
-    let world = World::new(&space, stranger.handle(), plan, args.plant, threads);
+    let scarce = Scarce::new(threads)?;
+    let stranger = scarce.stranger()?;
+    let second = Second {
+        scarce: &scarce,
+        foreign: stranger.handle(),
+    };
+    let threads = usize::from(threads);
+    let world = World::new(&space, second, plan, args.plant, threads);
     let workers = (0..threads).map(|index| Worker::new(&world, seed, index));
     let workers = workers.collect::<Result<Vec<_>, _>>()?;
 
     let started = Instant::now();
-    let done = run_threads(&world, workers, || watch(&world, started, args))?;
+    let watch = || watch(&world, started, args);
+    let done = run_threads(&world, workers, started + args.time(), watch)?;
     let seconds = started.elapsed().as_secs_f64();
     let memory_bytes = space.memory_bytes();
 
@@ -179,10 +184,12 @@ fn load(plan: &Plan, args: &Args) -> Result<Report, RunError> {
     }))
 }
 
-/// Runs every worker on a thread of its own until `watch` returns.
+/// Runs every worker on a thread of its own until `deadline`, and `watch` beside
+/// them.
 fn run_threads<'s>(
     world: &World<'s>,
     workers: Vec<Worker<'_, 's>>,
+    deadline: Instant,
     watch: impl FnOnce(),
 ) -> Result<Vec<Done>, RunError> {
     let threads = workers.len();
@@ -191,7 +198,7 @@ fn run_threads<'s>(
         let mut failure = None;
         for (index, mut worker) in workers.into_iter().enumerate() {
             let work = move || {
-                worker.run();
+                worker.run(deadline);
                 Done {
                     meter: worker.meter,
                     checked: worker.checked,
@@ -211,10 +218,10 @@ fn run_threads<'s>(
                 }
             }
         }
-        if failure.is_none() {
-            watch();
+        match failure {
+            None => watch(),
+            Some(_) => world.stop(),
         }
-        world.stop();
         let done: Vec<_> = running
             .into_iter()
             .map(thread::ScopedJoinHandle::join)
@@ -239,7 +246,7 @@ fn watch(world: &World<'_>, started: Instant, args: &Args) {
         // Hidden where standard error is no terminal.
         ProgressDrawTarget::stderr()
     });
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {msg}") {
+    if let Ok(style) = ProgressStyle::with_template("{bar:20} {msg}") {
         bar.set_style(style);
     }
     loop {
@@ -250,12 +257,12 @@ fn watch(world: &World<'_>, started: Instant, args: &Args) {
         let calls = world.progress();
         bar.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
         bar.set_message(format!(
-            "{:.1} of {:.0} s, {:.1} Mops/s, {} calls, failed checks: {}",
+            "{:.1} of {:.0} s, failed checks: {}, {:.1} Mops/s, {} calls",
             elapsed.as_secs_f64(),
             time.as_secs_f64(),
+            group(world.ledger.total()),
             calls as f64 / elapsed.as_secs_f64().max(1e-9) / 1e6,
-            group(calls),
-            world.ledger.total()
+            group(calls)
         ));
         thread::sleep(left.min(DISPLAY_EVERY));
     }

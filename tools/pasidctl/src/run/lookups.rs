@@ -248,7 +248,7 @@ impl<'s> Worker<'_, 's> {
 
     /// A live handle of another space.
     pub(super) fn use_foreign(&mut self) {
-        self.expect_stale(self.world.foreign);
+        self.expect_stale(self.world.second.foreign);
     }
 
     /// A get with a handle that is stale.

@@ -2,6 +2,7 @@
 //! The options of `pasidctl run`.
 
 use std::num::NonZeroU16;
+use std::thread;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -22,7 +23,7 @@ pub struct Args {
     seconds: Duration,
     /// How many threads it has, 1 to 1024; as many as there are CPUs if not given
     #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
-    pub(super) threads: Option<NonZeroU16>,
+    threads: Option<NonZeroU16>,
     /// Where the random numbers come from, 0 to 2^64-1; another seed each time if
     /// not given. The same seed gives each thread the same choices; how the
     /// threads meet differs
@@ -46,6 +47,15 @@ impl Args {
     /// How long the load runs.
     pub(super) fn time(&self) -> Duration {
         self.seconds
+    }
+
+    /// How many threads it has.
+    pub(super) fn threads(&self) -> u16 {
+        let all = || {
+            let cpus = thread::available_parallelism().map_or(1, usize::from);
+            u16::try_from(cpus).map_or(THREADS_LAST, |cpus| cpus.min(THREADS_LAST))
+        };
+        self.threads.map_or_else(all, NonZeroU16::get)
     }
 }
 

@@ -3,6 +3,7 @@
 //! what happens meanwhile.
 
 use std::sync::atomic::{Ordering, fence};
+use std::time::Instant;
 
 use fastrand::Rng;
 use hdrhistogram::CreationError;
@@ -12,6 +13,7 @@ use super::measure::{Kind, Meter};
 use super::plant;
 use super::process::{ProcessId, State};
 use super::rules::{Breach, RULES, Rule, outcome};
+use super::scarce::EACH;
 use super::shadow::Claimant;
 use super::world::World;
 
@@ -35,6 +37,8 @@ pub struct Worker<'w, 's> {
     pub(super) faulting: Option<Ref<&'s Space>>,
     /// A PASID that this thread keeps reserved.
     pub(super) reserved: Option<Pasid>,
+    /// The scarce PASIDs that this thread has.
+    scarce: Vec<Owned<&'s Space>>,
     index: usize,
 }
 
@@ -59,13 +63,15 @@ impl<'w, 's> Worker<'w, 's> {
             gone: Vec::with_capacity(GONE),
             faulting: None,
             reserved: None,
+            scarce: Vec::with_capacity(EACH),
             index,
         })
     }
 
-    /// Runs until the world stops.
-    pub fn run(&mut self) {
-        while !self.world.is_stopped() {
+    /// Runs until `deadline`. Each thread looks at the clock itself: among many of
+    /// them, whoever started them may not get to run in time.
+    pub fn run(&mut self, deadline: Instant) {
+        while Instant::now() < deadline && !self.world.is_stopped() {
             for _ in 0..PROGRESS_EVERY {
                 self.step();
             }
@@ -85,7 +91,8 @@ impl<'w, 's> Worker<'w, 's> {
             500..650 => self.fault_get(),
             650..750 => self.share(),
             750..870 => self.detach(),
-            870..970 => self.bind_or_exit(),
+            870..960 => self.bind_or_exit(),
+            960..970 => self.change_scarce(),
             970..985 => self.use_stale(),
             985..990 => self.use_foreign(),
             990..995 => self.look_beyond(),
@@ -279,6 +286,24 @@ impl<'w, 's> Worker<'w, 's> {
     /// Gives back a reference that was not entered in the shadow.
     pub(super) fn put_unentered(&mut self, reference: Ref<&'s Space>) {
         self.meter.time(|| drop(reference), |()| Some(Kind::Put));
+    }
+
+    /// Gives a scarce PASID back and takes one, which must be there.
+    fn change_scarce(&mut self) {
+        if self.scarce.len() == EACH {
+            let owned = self.scarce.swap_remove(self.rng.usize(..EACH));
+            self.meter.time(|| drop(owned), |()| Some(Kind::Free));
+        }
+        let scarce = self.world.second.scarce;
+        let answer = self.meter.time(
+            || scarce.alloc(),
+            |result| result.is_ok().then_some(Kind::AllocScarce),
+        );
+        self.expect(Rule::Exact, answer.is_ok(), || {
+            let answer = outcome(&answer);
+            format!("alloc in the second space, where one is free at every instant: {answer}")
+        });
+        self.scarce.extend(answer);
     }
 
     /// Keeps a PASID reserved for a while, as a driver does at run time.

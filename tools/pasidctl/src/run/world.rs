@@ -4,12 +4,13 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
-use pasid::{Handle, Space};
+use pasid::Space;
 
 use super::device::Device;
 use super::plan::Plan;
 use super::process::Processes;
 use super::rules::{Ledger, Rule};
+use super::scarce::Second;
 use super::shadow::{Claimant, Shadow};
 
 /// The space under load and everything around it.
@@ -17,8 +18,8 @@ use super::shadow::{Claimant, Shadow};
 pub struct World<'s> {
     /// The space.
     pub space: &'s Space,
-    /// A live handle of another space.
-    pub foreign: Handle,
+    /// Another space.
+    pub second: Second<'s>,
     /// Sizes and ranges.
     pub plan: &'s Plan,
     /// The rule that is broken on purpose.
@@ -40,7 +41,7 @@ impl<'s> World<'s> {
     /// for so many threads.
     pub fn new(
         space: &'s Space,
-        foreign: Handle,
+        second: Second<'s>,
         plan: &'s Plan,
         plant: Option<Rule>,
         threads: usize,
@@ -48,7 +49,7 @@ impl<'s> World<'s> {
         let devices = plan.holders.iter();
         let world = World {
             space,
-            foreign,
+            second,
             plan,
             plant,
             shadow: Shadow::new(plan.width),
@@ -68,13 +69,13 @@ impl<'s> World<'s> {
         world
     }
 
-    /// Tells the threads to stop.
+    /// Tells the threads to stop before their time.
     pub fn stop(&self) {
         // Relaxed: they stop soon; what they leave is read after they are joined.
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the threads are to stop.
+    /// Whether the threads are to stop before their time.
     pub fn is_stopped(&self) -> bool {
         // Relaxed: as in `stop`.
         self.stop.load(Ordering::Relaxed)
