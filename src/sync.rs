@@ -70,8 +70,6 @@ pub enum Mutation {
     ScanForgetsMissing,
     /// A bit that is not set is seen without acquire by who lists allocations.
     ListRelaxed,
-    /// An answer is remembered before the scan that decides.
-    RememberAtOnce,
     /// The store-load pair of the full marks is left unordered.
     MarkWithoutOrder,
     /// A full mark is set without looking again.
