@@ -7,7 +7,8 @@ use crate::pasid::{Pasid, PasidWidth};
 use crate::radix::{Entry, Spot, Tree};
 use crate::range::PasidRange;
 use crate::search::{NoneFree, Taken};
-use crate::slot::{Left, Refusal, Slot};
+use crate::slot::Slot;
+use crate::state::{Left, Refusal};
 use crate::sync::{AtomicU32, Ordering, const_unless_loom};
 
 /// The order in which a space hands out its PASIDs.
@@ -55,6 +56,8 @@ pub enum Policy {
 /// ```
 pub struct Space {
     pub(crate) tree: Tree,
+    /// PASIDs that can be asked for: 2^width, and none at width 0.
+    count: u32,
     policy: Policy,
     /// Where a search under [`Policy::Next`] starts.
     cursor: AtomicU32,
@@ -96,6 +99,7 @@ impl Space {
         pub fn new(width: PasidWidth) -> Space {
             Space {
                 tree: Tree::new(width, RESERVED_BY_DEFAULT),
+                count: if width.bits() == 0 { 0 } else { width.count() },
                 policy: Policy::Lowest,
                 cursor: AtomicU32::new(0),
             }
@@ -290,8 +294,7 @@ impl Space {
         range: PasidRange,
         word: u64,
     ) -> Result<Grant<'_>> {
-        let request = self.request(range)?;
-        let (first, last) = (request.first().get(), request.last().get());
+        let (first, last) = self.request(range)?;
         let from = match self.policy {
             Policy::Lowest => first,
             Policy::Next => {
@@ -305,10 +308,7 @@ impl Space {
             }
         };
         let taken = self.tree.take::<GROW>((first, last), from);
-        let Taken { pasid, slot } = taken.map_err(|why| match why {
-            NoneFree::Exhausted => Error::Exhausted { range: request },
-            NoneFree::OutOfMemory => Error::OutOfMemory,
-        })?;
+        let Taken { pasid, slot } = taken.map_err(|why| Space::none_free(first, last, why))?;
         if self.policy == Policy::Next {
             // Relaxed: as above. Of two stores either may last.
             self.cursor.store(pasid.get() + 1, Ordering::Relaxed);
@@ -381,22 +381,44 @@ impl Space {
         }
     }
 
-    /// The part of `range` that the width has.
+    /// The first and the last of the PASIDs in `range` that the width has.
     #[inline(always)]
-    fn request(&self, range: PasidRange) -> Result<PasidRange> {
-        match self.range().intersect(range) {
-            Some(request) if self.width().bits() > 0 => Ok(request),
-            Some(_) => Err(Error::NoPasidSupport),
-            None => Err(Error::DoesNotFit {
-                pasid: range.first(),
-                width: self.width(),
-            }),
+    fn request(&self, range: PasidRange) -> Result<(u32, u32)> {
+        let (first, last) = (range.first().get(), range.last().get());
+        if first < self.count {
+            Ok((first, last.min(self.count - 1)))
+        } else {
+            Err(self.beyond(range.first()))
         }
     }
 
     #[inline(always)]
     pub(crate) fn check_fits(&self, pasid: Pasid) -> Result<()> {
-        self.request(PasidRange::single(pasid)).map(|_| ())
+        if pasid.get() < self.count {
+            Ok(())
+        } else {
+            Err(self.beyond(pasid))
+        }
+    }
+
+    /// Why there is no such PASID here.
+    #[cold]
+    fn beyond(&self, pasid: Pasid) -> Error {
+        match self.width() {
+            PasidWidth::ZERO => Error::NoPasidSupport,
+            width => Error::DoesNotFit { pasid, width },
+        }
+    }
+
+    /// What a search that found nothing says.
+    #[cold]
+    fn none_free(first: u32, last: u32, why: NoneFree) -> Error {
+        let range = PasidRange::new(Pasid::from_index(first), Pasid::from_index(last));
+        match (why, range) {
+            (NoneFree::Exhausted, Ok(range)) => Error::Exhausted { range },
+            (NoneFree::Exhausted, Err(error)) => error,
+            (NoneFree::OutOfMemory, _) => Error::OutOfMemory,
+        }
     }
 
     /// What missing memory says of `pasid`.

@@ -14,8 +14,8 @@
 //! | version | number of bits given back so far, modulo 2^32 |
 //!
 //! # Protocol
-//! A bit is taken with `fetch_or`: of all who set it, the one that saw it clear
-//! owns it. It is given back with one addition of `2^32 - bit`, which clears the
+//! A bit is taken by a compare-exchange that sets it, or by a `fetch_or`: of all who
+//! set it, the one that saw it clear owns it. It is given back with one addition of `2^32 - bit`, which clears the
 //! bit and advances the version in the same step.
 //!
 //! # Invariants
@@ -149,7 +149,7 @@ impl Bitmap {
     /// Takes the lowest free bit of `first ..= last`, if there is one.
     ///
     /// `None` is a hint: bits may have been given back behind the search.
-    /// Lock-free: it goes round only when another thread took a bit.
+    /// Lock-free: it goes round only when another thread changed a word.
     #[inline(always)]
     pub(crate) fn take_lowest(&self, first: u32, last: u32) -> Option<u32> {
         let last_word = last / WORD_BITS;
@@ -159,23 +159,49 @@ impl Bitmap {
             if word == last_word {
                 mask &= ALL >> (WORD_BITS - 1 - last % WORD_BITS);
             }
-            loop {
-                // Relaxed: only chooses which bit to try; `take` decides.
-                let free = self.see(word, Ordering::Relaxed).free() & mask;
-                if free == 0 {
-                    break;
-                }
-                let position = word * WORD_BITS + free.trailing_zeros();
-                if self.take(position) {
-                    return Some(position);
-                }
-                met(Event::BitLost);
+            if let Some(bit) = self.take_lowest_of(word, mask) {
+                return Some(word * WORD_BITS + bit);
             }
             if word == last_word {
                 return None;
             }
             word += 1;
             mask = ALL;
+        }
+    }
+
+    /// Takes the lowest free bit of `mask` in one word.
+    ///
+    /// By compare-exchange: the word is at hand, and where no other thread is about
+    /// it is 3 ns faster than setting a bit by its index and looking at what it was.
+    #[inline(always)]
+    fn take_lowest_of(&self, word: u32, mask: u32) -> Option<u32> {
+        // Relaxed: only chooses which bit to try; the exchange decides.
+        let mut seen = self.see(word, Ordering::Relaxed);
+        loop {
+            let free = seen.free() & mask;
+            if free == 0 {
+                return None;
+            }
+            let bit = free.trailing_zeros();
+            if planted(Mutation::TakeInTwoSteps) {
+                return self.take(word * WORD_BITS + bit).then_some(bit);
+            }
+            // AcqRel: as in `take`. Failure Relaxed: as the load above.
+            let taking = unless(Mutation::TakeRelaxed, Ordering::AcqRel);
+            let taken = Seen(seen.0 | 1 << bit);
+            match self
+                .word(word)
+                .compare_exchange_weak(seen.0, taken.0, taking, Ordering::Relaxed)
+            {
+                Ok(_) => return Some(bit),
+                Err(now) => {
+                    if now & 1 << bit != 0 {
+                        met(Event::BitLost);
+                    }
+                    seen = Seen(now);
+                }
+            }
         }
     }
 

@@ -82,12 +82,14 @@ pub mod limits;
 mod link;
 mod listing;
 mod marks;
+mod memo;
 mod owned;
 mod pasid;
 mod radix;
 mod range;
 mod search;
 mod slot;
+mod state;
 mod sync;
 
 pub use alloc::{Found, Policy, Space};

@@ -25,6 +25,7 @@ impl Tree {
     pub(crate) fn give_back(&self, Spot { node, place }: Spot<'_>) {
         node.bits(place.leaf).give_back(place.position);
         self.unmark(node, place.node, place.leaf);
+        self.memo.forget();
     }
 
     /// Marks the leaf, and with the last of them the node, if all is held.

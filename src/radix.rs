@@ -16,6 +16,7 @@
 
 use crate::bitmap::{self, Bitmap, LEAF_PASIDS, WORD_BITS};
 use crate::link::{Link, Took, boxed};
+use crate::memo::Memo;
 use crate::pasid::{Pasid, PasidWidth};
 use crate::range::PasidRange;
 use crate::slot::Slot;
@@ -209,6 +210,8 @@ pub(crate) struct Tree {
     nodes: [Link<Node>; ROOT_NODES],
     /// Bit *i*: node *i* is marked full.
     pub(crate) full: AtomicU64,
+    /// A range known to be exhausted.
+    pub(crate) memo: Memo,
     /// This space's tag in handles; 0 until there is a leaf.
     tag: AtomicU32,
     /// The first generation of the slots of leaves built from now on.
@@ -226,6 +229,7 @@ impl Tree {
                 #[cfg(loom)]
                 nodes: core::array::from_fn(|_| Link::vacant()),
                 full: AtomicU64::new(0),
+                memo: Memo::new(),
                 tag: AtomicU32::new(0),
                 floor: 0,
                 width,

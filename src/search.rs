@@ -12,6 +12,8 @@
 //! its first load to its second, and the whole request was full at the moment
 //! between the two scans.
 //!
+//! The answer is remembered until something is given back; see `memo.rs`.
+//!
 //! # Progress
 //! Lock-free. A search goes round only because another thread took a bit, gave
 //! one back, or put up a leaf.
@@ -51,6 +53,43 @@ impl Scan {
 pub(crate) struct Taken<'a> {
     pub(crate) pasid: Pasid,
     pub(crate) slot: &'a Slot,
+}
+
+/// A `Result<Taken, NoneFree>` that is returned in two registers.
+///
+/// A `Result` is returned through memory, and then the path that does not call writes
+/// its result there too: two stores that the next locked instruction waits for.
+struct Outcome<'a> {
+    slot: Option<&'a Slot>,
+    /// The PASID that was taken, or why none was.
+    number: u32,
+}
+
+impl<'a> Outcome<'a> {
+    fn new(result: Result<Taken<'a>, NoneFree>) -> Outcome<'a> {
+        match result {
+            Ok(Taken { pasid, slot }) => Outcome {
+                slot: Some(slot),
+                number: pasid.get(),
+            },
+            Err(why) => Outcome {
+                slot: None,
+                number: why as u32,
+            },
+        }
+    }
+
+    #[inline(always)]
+    fn into_result(self) -> Result<Taken<'a>, NoneFree> {
+        match self.slot {
+            Some(slot) => Ok(Taken {
+                pasid: Pasid::from_index(self.number),
+                slot,
+            }),
+            None if self.number == NoneFree::Exhausted as u32 => Err(NoneFree::Exhausted),
+            None => Err(NoneFree::OutOfMemory),
+        }
+    }
 }
 
 /// What a search goes through: the places from one to another.
@@ -132,7 +171,7 @@ impl Tree {
     ) -> Result<Taken<'_>, NoneFree> {
         match self.take_here(Request::new(from, last)) {
             Some(taken) => Ok(taken),
-            None => self.take_anywhere::<GROW>(first, last, from),
+            None => self.take_anywhere::<GROW>(first, last, from).into_result(),
         }
     }
 
@@ -153,21 +192,19 @@ impl Tree {
     /// All of [`Tree::take`], with every case.
     #[cold]
     #[inline(never)]
-    fn take_anywhere<const GROW: bool>(
-        &self,
-        first: u32,
-        last: u32,
-        from: u32,
-    ) -> Result<Taken<'_>, NoneFree> {
-        if let Some(taken) = self.search::<GROW>(Request::new(from, last)) {
-            return Ok(taken);
+    fn take_anywhere<const GROW: bool>(&self, first: u32, last: u32, from: u32) -> Outcome<'_> {
+        if self.memo.answers(first, last) {
+            return Outcome::new(Err(NoneFree::Exhausted));
         }
-        if from > first {
-            if let Some(taken) = self.search::<GROW>(Request::new(first, from - 1)) {
-                return Ok(taken);
-            }
-        }
-        self.take_exactly::<GROW>(first, last)
+        let above = self.search::<GROW>(Request::new(from, last));
+        let found = above.or_else(|| {
+            let below = (from > first).then(|| Request::new(first, from - 1));
+            below.and_then(|request| self.search::<GROW>(request))
+        });
+        Outcome::new(match found {
+            Some(taken) => Ok(taken),
+            None => self.take_exactly::<GROW>(first, last),
+        })
     }
 
     /// Takes the lowest free place that the marks do not hide. `None` is a hint.
@@ -197,21 +234,18 @@ impl Tree {
     }
 
     /// Takes a free place wherever it is, or says exactly that there is none.
-    #[cold]
-    #[inline(never)]
     fn take_exactly<const GROW: bool>(&self, first: u32, last: u32) -> Result<Taken<'_>, NoneFree> {
         let one_word = first / WORD_BITS == last / WORD_BITS;
         let mut before: Option<Scan> = None;
+        let mut proposal = None;
         loop {
             let scan = match self.scan(first, last) {
                 Ok(taken) => return Ok(taken),
                 Err(scan) => scan,
             };
             if let (true, Some(part)) = (GROW, scan.first_missing) {
-                if let Some(taken) = self
-                    .grow(part)
-                    .and_then(|(node, leaf)| take_in(node, leaf, part))
-                {
+                let grown = self.grow(part);
+                if let Some(taken) = grown.and_then(|(node, leaf)| take_in(node, leaf, part)) {
                     return Ok(taken);
                 }
             }
@@ -219,17 +253,19 @@ impl Tree {
             // instant at which it was full.
             let confirmed = before.as_ref().is_some_and(|before| scan.confirms(before));
             if one_word || confirmed || planted(Mutation::ScanOnce) {
-                let missing = scan.missing > 0;
-                return Err(if missing {
-                    NoneFree::OutOfMemory
-                } else {
-                    NoneFree::Exhausted
-                });
+                if scan.missing > 0 {
+                    return Err(NoneFree::OutOfMemory);
+                }
+                if let Some(proposal) = proposal {
+                    self.memo.confirm(proposal);
+                }
+                return Err(NoneFree::Exhausted);
             }
             if before.is_some() {
                 met(Event::ScanRepeated);
             }
             before = Some(scan);
+            proposal = self.memo.propose(first, last);
         }
     }
 

@@ -47,6 +47,21 @@ pub(crate) fn order_store_before_load() {
     }
 }
 
+/// A sequentially consistent fence: what came before it in this thread comes before
+/// every such fence or operation that follows it in the total order.
+///
+/// For one side of a store-load pair whose loads are not sequentially consistent. Under
+/// loom it is there in the models that have the total order, and missing in the others,
+/// for the reason that [`order_store_before_load`] gives.
+#[inline(always)]
+pub(crate) fn order_totally() {
+    // SeqCst: argued for by the caller, who names the pair.
+    #[cfg(not(loom))]
+    fence(Ordering::SeqCst);
+    #[cfg(loom)]
+    order_store_before_load();
+}
+
 /// A step or an ordering that a canary leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(
@@ -70,6 +85,8 @@ pub enum Mutation {
     ScanForgetsMissing,
     /// A bit that is not set is seen without acquire by who lists allocations.
     ListRelaxed,
+    /// An answer is remembered before the scan that decides.
+    RememberAtOnce,
     /// The store-load pair of the full marks is left unordered.
     MarkWithoutOrder,
     /// A full mark is set without looking again.

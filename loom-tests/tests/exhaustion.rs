@@ -50,7 +50,7 @@ const BUT_0_1_2: &[PasidRange] = &[range(3, 7)];
 
 #[test]
 fn two_words_are_not_exhausted_while_one_is_free() {
-    let model = Model::new("alloc 1..=2 | free 1, alloc 2", 91, || {
+    let model = Model::new("alloc 1..=2 | free 1, alloc 2", 133, || {
         passing(BUT_0_1_2, (1, 2), range(1, 2), 1);
     });
     model.check();
@@ -61,7 +61,7 @@ fn two_words_are_not_exhausted_while_one_is_free() {
 
 #[test]
 fn two_words_are_not_exhausted_backwards_either() {
-    let model = Model::new("alloc 1..=2 | free 2, alloc 1", 46, || {
+    let model = Model::new("alloc 1..=2 | free 2, alloc 1", 64, || {
         passing(BUT_0_1_2, (2, 1), range(1, 2), 1);
     });
     model.check();
@@ -82,7 +82,7 @@ const BUT_0_3: &[PasidRange] = &[range(1, 2), range(4, 7)];
 
 #[test]
 fn a_whole_leaf_is_not_exhausted_while_one_is_free() {
-    let model = Model::new("alloc | free 0, alloc 3", 81, || {
+    let model = Model::new("alloc | free 0, alloc 3", 109, || {
         passing(BUT_0_3, (0, 3), range(0, 7), 1);
     });
     model.check();
@@ -103,7 +103,7 @@ fn two_leaves_are_not_exhausted_while_one_is_free() {
 
 #[test]
 fn two_leaves_are_not_exhausted_backwards_either() {
-    let model = Model::new("alloc 2..=5 | free 4, alloc 3", 52, || {
+    let model = Model::new("alloc 2..=5 | free 4, alloc 3", 79, || {
         passing(BUT_0_3_4, (4, 3), range(2, 5), 1);
     });
     model.check();
@@ -151,7 +151,7 @@ fn growing(present: u16, grown: u16) {
 
 #[test]
 fn memory_is_not_short_while_one_with_memory_is_free() {
-    let model = Model::new("alloc in place | grow 4, alloc 3", 40, || {
+    let model = Model::new("alloc in place | grow 4, alloc 3", 49, || {
         growing(3, 4);
     });
     model.check();
@@ -189,7 +189,7 @@ fn growing_and_passing() {
 fn a_leaf_that_comes_up_is_not_taken_for_full() {
     let model = Model::new(
         "alloc in place | grow, alloc 0, free 0, alloc 2",
-        390,
+        561,
         growing_and_passing,
     );
     model.check();
@@ -236,7 +236,7 @@ fn by_revoke(space: &Space, z: Held) {
 
 #[test]
 fn who_allocates_what_was_freed_passes_the_free_on() {
-    let model = Model::new("alloc | free x, free z | alloc z, alloc y", 755, || {
+    let model = Model::new("alloc | free x, free z | alloc z, alloc y", 875, || {
         learning(by_free, |space| space.clone().alloc_at(pasid(4), 1).is_ok());
     });
     model.check();
@@ -257,7 +257,7 @@ fn who_finds_nothing_passes_the_free_on() {
 
 #[test]
 fn who_finds_a_revoked_pasid_passes_the_free_on() {
-    let model = Model::new("alloc | free x, revoke z | find z, alloc y", 900, || {
+    let model = Model::new("alloc | free x, revoke z | find z, alloc y", 1082, || {
         learning(by_revoke, |space| {
             space.find(pasid(4)) == Err(Error::BeingFreed(pasid(4)))
         });

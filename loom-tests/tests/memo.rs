@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The remembered *exhausted*: once a release has returned, nobody is told of an
+//! answer from before it.
+#![cfg(loom)]
+
+use loom::sync::atomic::{AtomicBool, Ordering};
+use loom_tests::{Model, pasid, range, space, three_beside};
+use pasid::model::Mutation;
+use pasid::{PasidRange, SpaceRef};
+use std::sync::Arc;
+
+const STALE: &str = "told of an answer from before a release";
+
+/// All but 3 and 4, which lie in two leaves, and 0, which keeps the first leaf from
+/// being marked and is not asked for: a request for both takes two scans, and one that
+/// comes later is answered before it looks into the second leaf.
+const BUT_0_3_4: &[PasidRange] = &[range(1, 2), range(5, 7)];
+
+const REQUEST: PasidRange = range(3, 4);
+
+/// Both are held. One gives 4 back; one asks for either, and remembers if there was
+/// none; one asks too, if it knows that 4 was given back.
+fn remember_against_free() {
+    let space = space(3, BUT_0_3_4);
+    let first = space.clone().alloc_at(pasid(4), 1).unwrap();
+    let _second = space.clone().alloc_at(pasid(3), 1).unwrap();
+    let returned = loom::sync::Arc::new(AtomicBool::new(false));
+    let (flag, flagged) = (returned.clone(), returned);
+    let (asker, late): (Arc<_>, Arc<_>) = (space.clone(), space.clone());
+    let ((), got, got_late) = three_beside(
+        move || {
+            drop(first);
+            // Release: pairs with the acquire below.
+            flag.store(true, Ordering::Release);
+        },
+        move || asker.alloc_in_place(REQUEST, 2),
+        move || {
+            // Acquire: who sees the flag knows that 4 was given back.
+            let known = flagged.load(Ordering::Acquire);
+            if !known {
+                return None;
+            }
+            // Nothing is given back from here on.
+            match late.clone().alloc_in_place(REQUEST, 3) {
+                Ok(owned) => Some(owned),
+                Err(_) => {
+                    let there = late.alloc_at(pasid(4), 3);
+                    assert!(there.is_err(), "told of an answer from before a release");
+                    None
+                }
+            }
+        },
+    );
+    if got.is_err() && got_late.is_none() {
+        let after = space.clone().alloc_in_place(REQUEST, 4);
+        assert!(after.is_ok(), "told of an answer from before a release");
+    }
+}
+
+#[test]
+fn an_answer_is_forgotten_before_a_release_returns() {
+    let model = Model::new("remember | free | alloc", 5318, remember_against_free);
+    let model = model.with_total_order();
+    model.check();
+    model.canary(Mutation::RememberAtOnce, STALE);
+}
