@@ -61,13 +61,15 @@ fn what_is_above_the_width_does_not_fit_and_changes_nothing() {
 #[test]
 fn a_width_of_zero_means_no_pasid_support() {
     let space = bare(0);
-    for (call, error) in by_number(&space, Pasid::ZERO) {
-        assert_eq!(error, Some(Error::NoPasidSupport), "{call}");
+    // Whatever the number: it is not for being too large that it is refused.
+    for number in [0, 1, 0xf_ffff] {
+        for (call, error) in by_number(&space, pasid(number)) {
+            assert_eq!(error, Some(Error::NoPasidSupport), "{call} of {number}");
+        }
     }
-    assert_eq!(
-        refused(space.alloc(PasidWidth::MAX.range(), 0)),
-        Error::NoPasidSupport
-    );
+    for request in [PasidWidth::MAX.range(), range(1, 2)] {
+        assert_eq!(refused(space.alloc(request, 0)), Error::NoPasidSupport);
+    }
     assert!(!space.any_live(PasidWidth::MAX.range()));
     assert_eq!(space.memory_bytes(), size_of::<Space>());
 }
