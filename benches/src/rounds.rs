@@ -30,6 +30,12 @@ impl Round {
         iterations: 2048,
         operations: 1,
     };
+
+    /// One operation that takes microseconds.
+    pub const SINGLE: Round = Round {
+        iterations: 1,
+        operations: 1,
+    };
 }
 
 /// How long `run` takes.
@@ -81,30 +87,16 @@ pub fn compare(
     pairs
 }
 
-/// A sample shorter than this is one of the first of the warm-up, and says more
-/// about the clock than about the work.
-const SAMPLE_FIRST: Duration = Duration::from_micros(5);
-
-/// Hands `work` without a reference to criterion as the benchmark `group/name`.
-/// Returns the nanoseconds that an iteration took in each sample.
+/// [`compare`] for work without a reference: the nanoseconds that an iteration took in
+/// each round.
 pub fn alone(
     criterion: &mut Criterion,
-    (group, name): (&str, &str),
-    mut work: impl FnMut(u64) -> Duration,
+    id: (&str, &str),
+    round: Round,
+    work: impl FnMut(u64) -> Duration,
 ) -> Vec<f64> {
-    let mut samples_ns = Vec::new();
-    let mut group = criterion.benchmark_group(group);
-    group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
-        bencher.iter_custom(|iterations| {
-            let time = work(iterations);
-            if time >= SAMPLE_FIRST {
-                samples_ns.push(time.as_nanos() as f64 / iterations as f64);
-            }
-            time
-        });
-    });
-    group.finish();
-    samples_ns
+    let pairs = compare(criterion, id, round, work, |_| Duration::ZERO);
+    pairs.iter().map(|pair| pair.work_ns).collect()
 }
 
 /// The median and the spread of a quantity over the rounds.

@@ -145,19 +145,23 @@ fn full(criterion: &mut Criterion, report: &mut Report) {
     let range = black_box(space.range());
     let mut live = fill(&space, range);
     let mut rng = rng();
-    let microseconds = ("µs", 1000.0);
-    let once = alone(criterion, ("full", "after a free"), |count| {
-        (0..count).fold(Duration::ZERO, |sum, word| {
-            drop(live.swap_remove(rng.usize(..live.len())));
-            live.extend(space.alloc(range, word));
-            sum + time(|| alloc_and_free(&space, range, word))
-        })
-    });
+    let once = alone(
+        criterion,
+        ("full", "after a free"),
+        Round::SINGLE,
+        |count| {
+            (0..count).fold(Duration::ZERO, |sum, word| {
+                drop(live.swap_remove(rng.usize(..live.len())));
+                live.extend(space.alloc(range, word));
+                sum + time(|| alloc_and_free(&space, range, word))
+            })
+        },
+    );
     let work = "alloc, 2^20 full, after a free";
-    report.time(work, microseconds, Goal::Aim(20.0), &once);
-    let again = alone(criterion, ("full", "again"), |count| {
+    report.time(work, ("µs", 1000.0), Goal::Aim(20.0), &once);
+    let again = alone(criterion, ("full", "again"), Round::SHORT, |count| {
         time(|| (0..count).for_each(|word| alloc_and_free(&space, range, word)))
     });
     let work = "alloc, 2^20 full, nothing freed since";
-    report.time(work, microseconds, Goal::Aim(0.01), &again);
+    report.time(work, ("ns", 1.0), Goal::Aim(10.0), &again);
 }
