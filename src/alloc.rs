@@ -6,10 +6,10 @@ use crate::handle::Handle;
 use crate::pasid::{Pasid, PasidWidth};
 use crate::radix::{Entry, Spot, Tree};
 use crate::range::PasidRange;
-use crate::search::{NoneFree, Taken};
+use crate::search::NoneFree;
 use crate::slot::Slot;
 use crate::state::{Left, Refusal};
-use crate::sync::{AtomicU32, Ordering, const_unless_loom};
+use crate::sync::{AtomicU32, const_unless_loom};
 
 /// The order in which a space hands out its PASIDs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -58,9 +58,9 @@ pub struct Space {
     pub(crate) tree: Tree,
     /// PASIDs that can be asked for: 2^width, and none at width 0.
     count: u32,
-    policy: Policy,
+    pub(crate) policy: Policy,
     /// Where a search under [`Policy::Next`] starts.
-    cursor: AtomicU32,
+    pub(crate) cursor: AtomicU32,
 }
 
 /// What a look-up found: which allocation is live, and its owner's word.
@@ -70,12 +70,6 @@ pub struct Found {
     pub handle: Handle,
     /// Its owner's word, at that moment.
     pub word: u64,
-}
-
-/// A reference that was just taken: which allocation, and where it is.
-pub(crate) struct Grant<'a> {
-    pub(crate) handle: Handle,
-    pub(crate) slot: &'a Slot,
 }
 
 /// Linux gives PASID 0 to DMA without a PASID (`IOMMU_NO_PASID`).
@@ -187,12 +181,15 @@ impl Space {
     #[doc(alias = "ioasid_find")]
     #[inline]
     pub fn find(&self, pasid: Pasid) -> Result<Found> {
-        let slot = self.entry_at(pasid)?.slot;
-        let (generation, word) = slot.find().map_err(|why| refused(pasid, why))?;
-        Ok(Found {
-            handle: Handle::new(pasid, self.tree.tag(), generation),
-            word,
-        })
+        // What lies beyond the width is not live either; only a refusal asks why.
+        match self.tree.entry(pasid).map(|entry| entry.slot.find()) {
+            Some(Ok((generation, word))) => Ok(Found {
+                handle: Handle::new(pasid, self.tree.tag(), generation),
+                word,
+            }),
+            Some(Err(why)) => Err(self.not_live(pasid, Some(why))),
+            None => Err(self.not_live(pasid, None)),
+        }
     }
 
     /// Revokes an allocation: nobody gets a new reference, and holders keep theirs.
@@ -287,76 +284,6 @@ impl Space {
 
     // ---- What the handles stand on -------------------------------------------------
 
-    /// Takes a free PASID of `range` and publishes it.
-    #[inline(always)]
-    pub(crate) fn alloc_raw<const GROW: bool>(
-        &self,
-        range: PasidRange,
-        word: u64,
-    ) -> Result<Grant<'_>> {
-        let (first, last) = self.request(range)?;
-        let from = match self.policy {
-            Policy::Lowest => first,
-            Policy::Next => {
-                // Relaxed: says where to start looking, and nothing else.
-                let cursor = self.cursor.load(Ordering::Relaxed);
-                if first <= cursor && cursor <= last {
-                    cursor
-                } else {
-                    first
-                }
-            }
-        };
-        let taken = self.tree.take::<GROW>((first, last), from);
-        let Taken { pasid, slot } = taken.map_err(|why| Space::none_free(first, last, why))?;
-        if self.policy == Policy::Next {
-            // Relaxed: as above. Of two stores either may last.
-            self.cursor.store(pasid.get() + 1, Ordering::Relaxed);
-        }
-        Ok(self.publish(pasid, slot, word))
-    }
-
-    /// Takes `pasid` itself and publishes it.
-    #[inline]
-    pub(crate) fn alloc_at_raw(&self, pasid: Pasid, word: u64) -> Result<Grant<'_>> {
-        self.check_fits(pasid)?;
-        let slot = self.take_at(pasid)?;
-        Ok(self.publish(pasid, slot, word))
-    }
-
-    #[inline(always)]
-    fn publish<'a>(&self, pasid: Pasid, slot: &'a Slot, word: u64) -> Grant<'a> {
-        let handle = Handle::new(pasid, self.tree.tag(), slot.publish(word));
-        Grant { handle, slot }
-    }
-
-    /// Takes a reference to a handle's allocation.
-    #[inline(always)]
-    pub(crate) fn get_raw(&self, handle: Handle) -> Result<Grant<'_>> {
-        let slot = self.entry_of(handle)?.slot;
-        match slot.get(Some(handle.generation())) {
-            Ok(_) => Ok(Grant { handle, slot }),
-            Err(why) => Err(refused_handle(handle, why)),
-        }
-    }
-
-    /// Takes a reference to whatever is live at `pasid`.
-    #[inline(always)]
-    pub(crate) fn get_at_raw(&self, pasid: Pasid) -> Result<Grant<'_>> {
-        let slot = self.entry_at(pasid)?.slot;
-        let handle = |generation| Handle::new(pasid, self.tree.tag(), generation);
-        match slot.get(None) {
-            Ok(generation) => Ok(Grant {
-                handle: handle(generation),
-                slot,
-            }),
-            Err(Refusal::TooManyReferences) => {
-                Err(Error::TooManyReferences(handle(slot.state().generation())))
-            }
-            Err(why) => Err(refused(pasid, why)),
-        }
-    }
-
     /// Gives the PASID back if nobody is left.
     #[inline(always)]
     pub(crate) fn reclaim(&self, spot: Spot<'_>, left: Left) {
@@ -383,7 +310,7 @@ impl Space {
 
     /// The first and the last of the PASIDs in `range` that the width has.
     #[inline(always)]
-    fn request(&self, range: PasidRange) -> Result<(u32, u32)> {
+    pub(crate) fn request(&self, range: PasidRange) -> Result<(u32, u32)> {
         let (first, last) = (range.first().get(), range.last().get());
         if first < self.count {
             Ok((first, last.min(self.count - 1)))
@@ -412,7 +339,7 @@ impl Space {
 
     /// What a search that found nothing says.
     #[cold]
-    fn none_free(first: u32, last: u32, why: NoneFree) -> Error {
+    pub(crate) fn none_free(first: u32, last: u32, why: NoneFree) -> Error {
         let range = PasidRange::new(Pasid::from_index(first), Pasid::from_index(last));
         match (why, range) {
             (NoneFree::Exhausted, Ok(range)) => Error::Exhausted { range },
@@ -431,9 +358,19 @@ impl Space {
         }
     }
 
+    /// Why nothing is live at `pasid`: what its slot said, if it has one.
+    #[cold]
+    fn not_live(&self, pasid: Pasid, why: Option<Refusal>) -> Error {
+        match (self.check_fits(pasid), why) {
+            (Err(error), _) => error,
+            (_, Some(why)) => refused(pasid, why),
+            (_, None) => self.without_memory(pasid, Error::NotFound(pasid)),
+        }
+    }
+
     /// The entry of a number that came from outside.
     #[inline(always)]
-    fn entry_at(&self, pasid: Pasid) -> Result<Entry<'_>> {
+    pub(crate) fn entry_at(&self, pasid: Pasid) -> Result<Entry<'_>> {
         self.check_fits(pasid)?;
         let entry = self.tree.entry(pasid);
         entry.ok_or_else(|| self.without_memory(pasid, Error::NotFound(pasid)))
@@ -446,7 +383,7 @@ impl Space {
 
     /// The entry of a handle that came from outside, if it is of this space.
     #[inline(always)]
-    fn entry_of(&self, handle: Handle) -> Result<Entry<'_>> {
+    pub(crate) fn entry_of(&self, handle: Handle) -> Result<Entry<'_>> {
         match self.tree.entry(handle.pasid()) {
             Some(entry) if self.tree.tag() == handle.tag() => Ok(entry),
             _ => Err(Error::Stale(handle)),
@@ -455,7 +392,7 @@ impl Space {
 }
 
 /// The error of a call by number.
-fn refused(pasid: Pasid, why: Refusal) -> Error {
+pub(crate) fn refused(pasid: Pasid, why: Refusal) -> Error {
     match why {
         Refusal::BeingFreed => Error::BeingFreed(pasid),
         Refusal::Reserved => Error::Reserved(pasid),
@@ -464,7 +401,7 @@ fn refused(pasid: Pasid, why: Refusal) -> Error {
 }
 
 /// The error of a call by handle.
-fn refused_handle(handle: Handle, why: Refusal) -> Error {
+pub(crate) fn refused_handle(handle: Handle, why: Refusal) -> Error {
     match why {
         Refusal::BeingFreed => Error::BeingFreed(handle.pasid()),
         Refusal::NotLive | Refusal::Reserved => Error::Stale(handle),

@@ -241,22 +241,25 @@ impl Bitmap {
     /// Versions only grow, so two equal sums mean that each version was equal.
     #[inline(always)]
     pub(crate) fn scan(&self, first: u32, last: u32) -> Option<u64> {
-        let (mut free, mut versions) = (0, 0);
-        let mut look = |word, mask| {
-            // Acquire: pairs with the release of `take` and `give_back`. What a
-            // thread did before it took a bit seen here is seen by the next scan.
-            let seen = self.see(word, unless(Mutation::ScanRelaxed, Ordering::Acquire));
-            free |= seen.free() & mask;
-            versions += u64::from(seen.version());
-        };
+        // Acquire: pairs with the release of `take` and `give_back`. What a
+        // thread did before it took a bit seen here is seen by the next scan.
+        let ordering = unless(Mutation::ScanRelaxed, Ordering::Acquire);
+        let (mut held, mut versions) = (u64::MAX, 0);
         if first == 0 && last == LEAF_PASIDS - 1 {
             // The most of a large request, without branches.
-            (0..LEAF_WORDS as u32).for_each(|word| look(word, ALL));
+            for word in &self.words {
+                let seen = Seen(word.load(ordering));
+                held &= seen.0;
+                versions += u64::from(seen.version());
+            }
         } else {
-            (first / WORD_BITS..=last / WORD_BITS)
-                .for_each(|word| look(word, mask(word, first, last)));
+            for word in first / WORD_BITS..=last / WORD_BITS {
+                let seen = self.see(word, ordering);
+                held &= seen.0 | u64::from(!mask(word, first, last));
+                versions += u64::from(seen.version());
+            }
         }
-        (free == 0).then_some(versions)
+        (Seen(held).free() == 0).then_some(versions)
     }
 
     /// The first set bit of `first ..= last`, if there is one.

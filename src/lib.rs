@@ -77,6 +77,7 @@ mod alloc;
 mod bitmap;
 mod control;
 mod error;
+mod grant;
 mod handle;
 pub mod limits;
 mod link;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Owned and Ref: who holds a PASID, as Rust values.
 
-use crate::alloc::{Grant, Space};
+use crate::alloc::Space;
 use crate::error::{Error, Result};
+use crate::grant::Grant;
 use crate::handle::Handle;
 use crate::pasid::Pasid;
 use crate::radix::{IN_PLACE, MAY_GROW};
@@ -63,7 +64,7 @@ pub trait SpaceRef: Deref<Target = Space> + Clone + sealed::Sealed {
     /// # Ok::<(), Error>(())
     /// ```
     #[doc(alias = "ioasid_alloc")]
-    #[inline]
+    #[inline(always)]
     fn alloc(self, range: PasidRange, word: u64) -> Result<Owned<Self>> {
         let held = self.alloc_raw::<MAY_GROW>(range, word)?.into();
         Ok(Owned { space: self, held })
@@ -86,7 +87,7 @@ pub trait SpaceRef: Deref<Target = Space> + Clone + sealed::Sealed {
     /// assert_eq!(space.alloc_in_place(space.range(), 0)?.pasid().get(), 1);
     /// # Ok::<(), Error>(())
     /// ```
-    #[inline]
+    #[inline(always)]
     fn alloc_in_place(self, range: PasidRange, word: u64) -> Result<Owned<Self>> {
         let held = self.alloc_raw::<IN_PLACE>(range, word)?.into();
         Ok(Owned { space: self, held })

@@ -39,6 +39,9 @@ pub(crate) const LEAVES: u32 = NODE_LEAVES as u32;
 const NODES: u32 = ROOT_NODES as u32;
 pub(crate) const ALL_LEAVES: u64 = u64::MAX >> (64 - LEAVES);
 
+/// PASIDs of one node.
+pub(crate) const NODE_PASIDS: u32 = LEAVES * LEAF_PASIDS;
+
 /// PASIDs that the tree has places for.
 const PLACES: u32 = NODES * LEAVES * LEAF_PASIDS;
 
@@ -142,6 +145,13 @@ impl Node {
         let full = unsafe { &raw mut (*place).full };
         // SAFETY: valid for writes, as part of `place`.
         unsafe { full.write(AtomicU64::new(0)) };
+    }
+
+    /// One scan of all leaves; see [`Bitmap::scan`].
+    pub(crate) fn scan(&self) -> Option<u64> {
+        self.bits.iter().try_fold(0, |versions, bits| {
+            Some(versions + bits.scan(0, LEAF_PASIDS - 1)?)
+        })
     }
 
     #[inline(always)]

@@ -20,7 +20,7 @@
 
 use crate::bitmap::{LEAF_PASIDS, WORD_BITS};
 use crate::pasid::Pasid;
-use crate::radix::{LEAVES, Leaf, Node, Part, Place, Tree, span};
+use crate::radix::{LEAVES, Leaf, NODE_PASIDS, Node, Part, Place, Tree, span};
 use crate::slot::Slot;
 use crate::sync::{Event, Mutation, Ordering, met, planted};
 
@@ -42,6 +42,11 @@ struct Scan {
 }
 
 impl Scan {
+    fn add_missing(&mut self, part: Part) {
+        self.missing += 1;
+        self.first_missing = self.first_missing.or(Some(part));
+    }
+
     /// Whether nothing came free and no leaf came up since the scan `before`.
     fn confirms(&self, before: &Scan) -> bool {
         (self.versions == before.versions || planted(Mutation::ScanForgetsVersions))
@@ -53,43 +58,6 @@ impl Scan {
 pub(crate) struct Taken<'a> {
     pub(crate) pasid: Pasid,
     pub(crate) slot: &'a Slot,
-}
-
-/// A `Result<Taken, NoneFree>` that is returned in two registers.
-///
-/// A `Result` is returned through memory, and then the path that does not call writes
-/// its result there too: two stores that the next locked instruction waits for.
-struct Outcome<'a> {
-    slot: Option<&'a Slot>,
-    /// The PASID that was taken, or why none was.
-    number: u32,
-}
-
-impl<'a> Outcome<'a> {
-    fn new(result: Result<Taken<'a>, NoneFree>) -> Outcome<'a> {
-        match result {
-            Ok(Taken { pasid, slot }) => Outcome {
-                slot: Some(slot),
-                number: pasid.get(),
-            },
-            Err(why) => Outcome {
-                slot: None,
-                number: why as u32,
-            },
-        }
-    }
-
-    #[inline(always)]
-    fn into_result(self) -> Result<Taken<'a>, NoneFree> {
-        match self.slot {
-            Some(slot) => Ok(Taken {
-                pasid: Pasid::from_index(self.number),
-                slot,
-            }),
-            None if self.number == NoneFree::Exhausted as u32 => Err(NoneFree::Exhausted),
-            None => Err(NoneFree::OutOfMemory),
-        }
-    }
 }
 
 /// What a search goes through: the places from one to another.
@@ -159,26 +127,11 @@ const fn lowest(marks: u64) -> Option<u32> {
 }
 
 impl Tree {
-    /// Takes the lowest free place of `first ..= last`, counted from `from` and
-    /// round: first `from ..= last`, then `first ..= from - 1`.
-    ///
-    /// Lock-free.
-    #[inline(always)]
-    pub(crate) fn take<const GROW: bool>(
-        &self,
-        (first, last): (u32, u32),
-        from: u32,
-    ) -> Result<Taken<'_>, NoneFree> {
-        match self.take_here(Request::new(from, last)) {
-            Some(taken) => Ok(taken),
-            None => self.take_anywhere::<GROW>(first, last, from).into_result(),
-        }
-    }
-
     /// The usual case in few instructions: takes the lowest free place of the first
-    /// leaf that is not marked full. `None` says nothing.
+    /// leaf of `from ..= last` that is not marked full. `None` says nothing.
     #[inline(always)]
-    fn take_here(&self, request: Request) -> Option<Taken<'_>> {
+    pub(crate) fn take_here(&self, from: u32, last: u32) -> Option<Taken<'_>> {
+        let request = Request::new(from, last);
         // Relaxed: a hint, of which nothing is concluded.
         let node_index = lowest(request.nodes() & !self.full.load(Ordering::Relaxed))?;
         let node = self.node(node_index)?;
@@ -189,22 +142,29 @@ impl Tree {
         take_in(node, leaf, request.part(node_index, leaf_index))
     }
 
-    /// All of [`Tree::take`], with every case.
-    #[cold]
-    #[inline(never)]
-    fn take_anywhere<const GROW: bool>(&self, first: u32, last: u32, from: u32) -> Outcome<'_> {
+    /// Takes the lowest free place of `first ..= last`, counted from `from` and
+    /// round: first `from ..= last`, then `first ..= from - 1`.
+    ///
+    /// Lock-free.
+    #[inline(always)]
+    pub(crate) fn take_anywhere<const GROW: bool>(
+        &self,
+        first: u32,
+        last: u32,
+        from: u32,
+    ) -> Result<Taken<'_>, NoneFree> {
         if self.memo.answers(first, last) {
-            return Outcome::new(Err(NoneFree::Exhausted));
+            return Err(NoneFree::Exhausted);
         }
         let above = self.search::<GROW>(Request::new(from, last));
         let found = above.or_else(|| {
             let below = (from > first).then(|| Request::new(first, from - 1));
             below.and_then(|request| self.search::<GROW>(request))
         });
-        Outcome::new(match found {
+        match found {
             Some(taken) => Ok(taken),
             None => self.take_exactly::<GROW>(first, last),
-        })
+        }
     }
 
     /// Takes the lowest free place that the marks do not hide. `None` is a hint.
@@ -277,29 +237,62 @@ impl Tree {
             missing: 0,
             first_missing: None,
         };
-        for part in self.parts(first, last) {
-            let found = self
-                .node(part.node)
-                .and_then(|node| Some((node, node.leaf(part.leaf)?)));
-            let Some((node, leaf)) = found else {
-                if self.has_free(part) {
-                    scan.missing += 1;
-                    scan.first_missing = scan.first_missing.or(Some(part));
-                }
-                continue;
+        for node_index in first / NODE_PASIDS..=last / NODE_PASIDS {
+            let base = node_index * NODE_PASIDS;
+            let (first, last) = (first.max(base), last.min(base + (NODE_PASIDS - 1)));
+            // Most of a large request, and usually all of it full.
+            let whole = if last - first == NODE_PASIDS - 1 {
+                self.node(node_index).and_then(Node::scan)
+            } else {
+                None
             };
-            loop {
-                if let Some(versions) = node.bits(part.leaf).scan(part.first, part.last) {
-                    scan.versions = scan.versions.wrapping_add(versions);
-                    break;
-                }
-                // Goes round only when another thread took what was free.
-                if let Some(taken) = take_in(node, leaf, part) {
-                    return Ok(taken);
-                }
+            if let Some(versions) = whole {
+                scan.versions = scan.versions.wrapping_add(versions);
+            } else if let Some(taken) = self.scan_leaves(first, last, &mut scan) {
+                return Ok(taken);
             }
         }
         Err(scan)
+    }
+
+    /// The same, leaf by leaf.
+    fn scan_leaves(&self, first: u32, last: u32, scan: &mut Scan) -> Option<Taken<'_>> {
+        for part in self.parts(first, last) {
+            let seen = self
+                .node(part.node)
+                .map(|node| (node, node.bits(part.leaf).scan(part.first, part.last)));
+            match seen {
+                Some((_, Some(versions))) => scan.versions = scan.versions.wrapping_add(versions),
+                Some((node, None)) => {
+                    if let Some(taken) = self.take_seen_free(node, part, scan) {
+                        return Some(taken);
+                    }
+                }
+                None if self.has_free(part) => scan.add_missing(part),
+                None => {}
+            }
+        }
+        None
+    }
+
+    /// Takes what a scan saw free in a leaf, or adds the leaf to the scan: as missing,
+    /// or as full if others took it all.
+    #[cold]
+    fn take_seen_free<'a>(&self, node: &'a Node, part: Part, scan: &mut Scan) -> Option<Taken<'a>> {
+        let Some(leaf) = node.leaf(part.leaf) else {
+            scan.add_missing(part);
+            return None;
+        };
+        loop {
+            if let Some(taken) = take_in(node, leaf, part) {
+                return Some(taken);
+            }
+            // Goes round only when another thread took what was free.
+            if let Some(versions) = node.bits(part.leaf).scan(part.first, part.last) {
+                scan.versions = scan.versions.wrapping_add(versions);
+                return None;
+            }
+        }
     }
 }
 

@@ -293,11 +293,13 @@ impl Slot {
         // after it; see the head of this file.
         let ordering = unless(Mutation::FindRelaxed, Ordering::Acquire);
         let after = State(self.state.load(ordering));
-        if after.generation() != before.generation() {
-            // It ended in between; at that moment nothing was live here.
-            return Err(Refusal::NotLive);
+        if after != before {
+            if after.generation() != before.generation() {
+                // It ended in between; at that moment nothing was live here.
+                return Err(Refusal::NotLive);
+            }
+            after.live()?;
         }
-        after.live()?;
         Ok((before.generation(), word))
     }
 

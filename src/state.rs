@@ -107,9 +107,19 @@ impl State {
         State(cleared | (phase as u64) << PHASE_SHIFT)
     }
 
-    /// Why this state gives nobody a reference, or what is live in it.
+    /// Whether new references are given out: live, with a reference held.
+    #[inline(always)]
+    const fn is_live(self) -> bool {
+        // One comparison for both: of the states below the generation, those from the
+        // first live one with a reference up to the last (I5 leaves out own without any).
+        let first = (Phase::Live as u32) << PHASE_SHIFT | 1;
+        (self.0 as u32).wrapping_sub(first) < (1 << PHASE_SHIFT) - 1
+    }
+
+    /// Why this state gives nobody a reference, if it does not.
+    #[inline(always)]
     pub(crate) const fn live(self) -> Result<(), Refusal> {
-        if self.references() > 0 && self.is(Phase::Live) {
+        if self.is_live() {
             Ok(())
         } else if self.references() > 0 {
             Err(Refusal::BeingFreed)
