@@ -9,7 +9,7 @@ use common::{alloc, alloc_raw, bare, free_raw, pasid, random, range, refused, sn
 use common::{with_generation, with_pasid};
 use pasid::{Error, Policy, Space, SpaceRef};
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const POLICIES: [Policy; 2] = [Policy::Lowest, Policy::Next];
 
@@ -46,36 +46,11 @@ fn a_space_with_a_hundred_free_is_not_full() {
     }
 }
 
-/// One PASID more than the threads ever hold together: at every instant at least
-/// one is free, now here and now there, so no call may say *exhausted*.
 #[test]
 fn a_free_pasid_that_moves_about_is_not_missed() {
     for policy in POLICIES {
-        for count in [2, 3, 33, 64, 257, 3_000] {
-            let space = bare(20).with_policy(policy);
-            let request = range(0, count - 1);
-            let done = AtomicBool::new(false);
-            std::thread::scope(|scope| {
-                scope.spawn(|| {
-                    let mut random = fastrand::Rng::with_seed(count.into());
-                    // All but one of them, of which the last is the guest's.
-                    let mut mine: Vec<_> = (0..count - 1)
-                        .map(|_| alloc_raw(&space, 0, count - 1).unwrap())
-                        .collect();
-                    for _ in 0..40_000 {
-                        let index = random.usize(..mine.len());
-                        free_raw(&space, mine[index]).unwrap();
-                        mine[index] = alloc_raw(&space, 0, count - 1).expect("one is free");
-                    }
-                    done.store(true, Ordering::Relaxed);
-                });
-                scope.spawn(|| {
-                    while !done.load(Ordering::Relaxed) {
-                        drop(space.alloc(request, 0).expect("one is free"));
-                    }
-                });
-            });
-            assert_eq!(space.count_live(request), count - 1);
+        for count in [2, 33, 64, 257, 3_000, 40_000] {
+            common::moving::ask_while_the_free_one_moves(policy, count, 30_000);
         }
     }
 }

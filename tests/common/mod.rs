@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
 pub mod allocator;
+pub mod moving;
 
 use pasid::{Error, Found, Handle, Owned, Pasid, PasidRange, PasidWidth, Ref, Space, SpaceRef};
 

@@ -8,6 +8,8 @@
 //! operations and nothing by time.
 #![cfg(pasid_events)]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod shadow;
 mod worker;
 
@@ -209,6 +211,16 @@ fn exhausted_is_not_said_while_a_pasid_is_free() {
     }
 }
 
+/// The same with the least that can be free, which jumps past the searcher.
+#[test]
+fn exhausted_is_not_said_while_the_free_one_moves() {
+    for policy in POLICIES {
+        for count in [33, 64, 257, 3_000] {
+            common::moving::ask_while_the_free_one_moves(policy, count, 1_000_000);
+        }
+    }
+}
+
 /// Counts a thread as done however it ends.
 struct Done<'a>(&'a AtomicU64);
 
@@ -262,4 +274,31 @@ fn a_look_up_never_pairs_a_handle_with_another_allocation_s_word() {
     });
     println!("owners seen           {}", seen.load(Ordering::Relaxed));
     assert!(seen.into_inner() >= OCCURRENCES);
+}
+
+/// Each word that was put there comes back once, from whoever replaced it.
+#[test]
+fn a_replaced_word_is_returned_once() {
+    const REPLACED: u64 = 500_000;
+    let space = Space::new(PasidWidth::MAX);
+    let owned = space.alloc(space.range(), 0).expect("an empty space");
+    // Sums of all words put and of all words returned.
+    let (put, returned) = (AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for thread in 1..=u64::from(THREADS) {
+            let reference = owned.get().expect("nobody revokes");
+            let (put, returned) = (&put, &returned);
+            scope.spawn(move || {
+                let (mut mine, mut others) = (0_u64, 0_u64);
+                for word in (0..REPLACED).map(|count| count * u64::from(THREADS) + thread) {
+                    mine = mine.wrapping_add(word);
+                    others = others.wrapping_add(reference.replace(word));
+                }
+                put.fetch_add(mine, Ordering::Relaxed);
+                returned.fetch_add(others, Ordering::Relaxed);
+            });
+        }
+    });
+    let returned = returned.into_inner().wrapping_add(owned.word());
+    assert_eq!(returned, put.into_inner(), "broken: a word was lost");
 }
