@@ -23,8 +23,9 @@ pub enum Policy {
     #[default]
     Lowest,
     /// The first free PASID after the last one handed out, wrapping within the
-    /// request. A freed PASID stays unused for as long as possible; in time the
-    /// whole range has memory.
+    /// request. Where requests are for one range, a freed PASID stays unused for as
+    /// long as possible; a request for another range takes the place to go on from
+    /// with it. In time the whole range has memory.
     Next,
 }
 
@@ -91,37 +92,39 @@ impl Space {
         /// assert_eq!(SPACE.range().last().get(), 0xF_FFFF);
         /// ```
         pub fn new(width: PasidWidth) -> Space {
+            Space::with_reserved(width, RESERVED_BY_DEFAULT)
+        }
+    }
+
+    const_unless_loom! {
+        /// A space of `width` bits in which the PASIDs in `reserved` are, and 0 is not
+        /// unless it is among them.
+        ///
+        /// Which values are reserved is the platform's matter: a VT-d driver that moved
+        /// RID_PASID may use 0, and on SMMUv3 substream 0 is unavailable only while
+        /// `STE.S1DSS` is 0b10. Ranges may overlap and may reach beyond the width.
+        /// [`Space::reserve`] adds values that are known only at run time.
+        ///
+        /// Context: any. Allocates no memory.
+        ///
+        /// ```
+        /// use pasid::{Error, Pasid, PasidRange, PasidWidth, Space, SpaceRef};
+        ///
+        /// const DMA: Pasid = Pasid::from_u16(1);
+        /// const RESERVED: &[PasidRange] = &[PasidRange::single(DMA)];
+        /// static SPACE: Space = Space::with_reserved(PasidWidth::MAX, RESERVED);
+        /// assert_eq!(SPACE.alloc(SPACE.range(), 0)?.pasid().get(), 0);
+        /// assert_eq!(SPACE.alloc_at(DMA, 0).err(), Some(Error::Reserved(DMA)));
+        /// # Ok::<(), Error>(())
+        /// ```
+        pub fn with_reserved(width: PasidWidth, reserved: &'static [PasidRange]) -> Space {
             Space {
-                tree: Tree::new(width, RESERVED_BY_DEFAULT),
+                tree: Tree::new(width, reserved),
                 count: if width.bits() == 0 { 0 } else { width.count() },
                 policy: Policy::Lowest,
                 cursor: AtomicU32::new(0),
             }
         }
-    }
-
-    /// The same space with `reserved` in place of the reservation of PASID 0.
-    ///
-    /// Which values are reserved is the platform's matter: a VT-d driver that moved
-    /// RID_PASID may use 0, and on SMMUv3 substream 0 is unavailable only while
-    /// `STE.S1DSS` is 0b10. Ranges may overlap and may reach beyond the width.
-    /// [`Space::reserve`] adds values that are known only at run time.
-    ///
-    /// Context: before first use.
-    ///
-    /// ```
-    /// use pasid::{Error, Pasid, PasidRange, PasidWidth, Space, SpaceRef};
-    ///
-    /// const DMA: &[PasidRange] = &[PasidRange::single(Pasid::from_u16(1))];
-    /// static SPACE: Space = Space::new(PasidWidth::MAX).with_reserved(DMA);
-    /// assert_eq!(SPACE.alloc(SPACE.range(), 0)?.pasid().get(), 0);
-    /// assert_eq!(SPACE.alloc_at(Pasid::new(1)?, 0).err(), Some(Error::Reserved(Pasid::new(1)?)));
-    /// # Ok::<(), Error>(())
-    /// ```
-    #[must_use]
-    pub const fn with_reserved(mut self, reserved: &'static [PasidRange]) -> Space {
-        self.tree.set_reserved(reserved);
-        self
     }
 
     /// The same space with another order of handing out.
@@ -167,7 +170,8 @@ impl Space {
     ///
     /// # Errors
     /// [`Error::NotFound`] if nothing is allocated there, [`Error::BeingFreed`] if
-    /// it was revoked, [`Error::Reserved`], [`Error::DoesNotFit`].
+    /// it was revoked, [`Error::Reserved`], [`Error::DoesNotFit`],
+    /// [`Error::NoPasidSupport`].
     ///
     /// ```
     /// use pasid::{Error, Pasid, PasidWidth, Space, SpaceRef};

@@ -27,9 +27,10 @@
 //!
 //! # The wrap
 //! I3 fails if exactly 2^32 bits of one word are given back between two loads of
-//! one search: 4.3 seconds at 10^9 releases a second of a single word, while the
-//! searching thread stands still. The consequence would be one wrong
-//! *exhausted*; no PASID is lost or handed out twice.
+//! one search, and its sum over the words of a request if as many are given back in
+//! all of them together: 4.3 seconds at 10^9 releases a second, while the searching
+//! thread stands still. The consequence would be one wrong *exhausted*; no PASID is
+//! lost or handed out twice.
 
 use crate::sync::{AtomicU64, Event, Mutation, Ordering, met, mutated, planted, unless};
 

@@ -17,7 +17,8 @@ use crate::range::PasidRange;
 /// ```
 pub type Result<T, E = Error> = core::result::Result<T, E>;
 
-/// Why a call failed. A call that fails has changed nothing.
+/// Why a call failed. A call that fails has changed nothing but the memory in use:
+/// where it put some in place before it failed, that stays.
 ///
 /// Each failure is a variant of its own and carries the value that caused it.
 /// For C there are two numbers: [`errno`](Error::errno), which is Linux's and

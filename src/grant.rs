@@ -62,8 +62,9 @@ impl Space {
         match self.policy {
             Policy::Lowest => first,
             Policy::Next => {
-                // Relaxed: says where to start looking, and nothing else.
-                let cursor = self.cursor.load(Ordering::Relaxed);
+                // Acquire: pairs with the release of `grant`: who goes on from a PASID sees what
+                // was done before it was taken, as a scan must.
+                let cursor = self.cursor.load(Ordering::Acquire);
                 if first <= cursor && cursor <= last {
                     cursor
                 } else {
@@ -76,8 +77,8 @@ impl Space {
     #[inline(always)]
     fn grant<'a>(&self, Taken { pasid, slot }: Taken<'a>, word: u64) -> Grant<'a> {
         if self.policy == Policy::Next {
-            // Relaxed: as in `start`. Of two stores either may last.
-            self.cursor.store(pasid.get() + 1, Ordering::Relaxed);
+            // Release: pairs with the acquire of `start`. Of two stores either may last.
+            self.cursor.store(pasid.get() + 1, Ordering::Release);
         }
         self.publish(pasid, slot, word)
     }

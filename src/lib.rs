@@ -44,15 +44,16 @@
 //!
 //! | calls | progress | memory | context |
 //! | --- | --- | --- | --- |
-//! | [`find`](Space::find), [`alloc_at`](SpaceRef::alloc_at), [`Ref::try_clone`], dropping a [`Ref`], `word`, `replace` | wait-free | none | any |
-//! | [`alloc_in_place`](SpaceRef::alloc_in_place), [`get`](SpaceRef::get), [`get_at`](SpaceRef::get_at), dropping an [`Owned`], [`revoke`](Space::revoke), [`put`](Space::put), [`free`](Space::free), [`iter`](Space::iter) | lock-free | none | any |
+//! | [`find`](Space::find), [`alloc_at`](SpaceRef::alloc_at), [`iter`](Space::iter), [`Ref::try_clone`], dropping a [`Ref`], `word`, `replace` | wait-free | none | any |
+//! | [`alloc_in_place`](SpaceRef::alloc_in_place), [`get`](SpaceRef::get), [`get_at`](SpaceRef::get_at), dropping an [`Owned`], [`revoke`](Space::revoke), [`put`](Space::put), [`free`](Space::free) | lock-free | none | any |
 //! | [`alloc`](SpaceRef::alloc), [`reserve`](Space::reserve), [`unreserve`](Space::unreserve), [`preload`](Space::preload) | lock-free | may grow | where memory may be allocated |
 //! | [`shrink`](Space::shrink), dropping the space | exclusive | gives back | where memory may be freed |
 //!
 //! "Any" includes an interrupt or signal handler that interrupted the same call.
 //! None of these calls locks, waits for another thread, panics, prints, or uses
 //! thread-local state. The exception is a handle that holds an `Arc<Space>`: where
-//! the last one of a space is dropped, the space's memory is freed.
+//! the last one of a space is dropped, or taken apart by `into_raw`, the space's
+//! memory is freed.
 //!
 //! # Exact answers
 //!

@@ -10,7 +10,8 @@ impl Space {
     /// The live allocations in `range`, in ascending order.
     ///
     /// Safe beside everything else: what is live throughout is listed once, and
-    /// what is allocated or freed meanwhile may be listed or not.
+    /// what is allocated or freed meanwhile may be listed or not. A PASID that is
+    /// being freed is not live, though somebody may still hold it.
     ///
     /// Progress: each step is wait-free, bounded by the memory in `range`.
     /// Context: any.
@@ -33,9 +34,13 @@ impl Space {
         }
     }
 
-    /// Whether any PASID in `range` is live.
+    /// Whether any PASID in `range` is live, as [`Space::iter`] lists them.
     ///
-    /// Progress and context: as [`Space::iter`].
+    /// `false` does not say that nothing is held: PASIDs that are being freed are not
+    /// live, and beside running calls one that goes and another that comes may both be
+    /// missed.
+    ///
+    /// Progress: wait-free, bounded by the memory in `range`. Context: any.
     ///
     /// ```
     /// use pasid::{PasidWidth, Space, SpaceRef};
@@ -50,9 +55,10 @@ impl Space {
         self.iter(range).next().is_some()
     }
 
-    /// How many PASIDs in `range` are live. Exact while no other call runs.
+    /// How many PASIDs in `range` are live, as [`Space::iter`] lists them. Exact while no
+    /// other call runs.
     ///
-    /// Progress and context: as [`Space::iter`].
+    /// Progress: wait-free, bounded by the memory in `range`. Context: any.
     ///
     /// ```
     /// use pasid::{PasidWidth, Space, SpaceRef};

@@ -81,3 +81,45 @@ impl Tree {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::pasid::{Pasid, PasidWidth};
+    use crate::radix::{IN_PLACE, MAY_GROW, Tree};
+    use crate::range::PasidRange;
+    use crate::sync::Ordering;
+
+    /// The first two leaves and the whole second node.
+    const RESERVED: &[PasidRange] = &[
+        PasidRange::single(Pasid::from_index(0)),
+        match PasidRange::new(Pasid::from_index(0), Pasid::from_index(511)) {
+            Ok(range) => range,
+            Err(_) => panic!("a range begins above its end"),
+        },
+        match PasidRange::new(Pasid::from_index(0x4000), Pasid::from_index(0x7fff)) {
+            Ok(range) => range,
+            Err(_) => panic!("a range begins above its end"),
+        },
+    ];
+
+    #[test]
+    fn what_is_all_reserved_is_stepped_over_from_the_second_search_on() {
+        let tree = Tree::new(PasidWidth::MAX, RESERVED);
+        let taken = tree.take_anywhere::<MAY_GROW>(0, 0xf_ffff, 0);
+        assert_eq!(taken.map(|taken| taken.pasid.get()).ok(), Some(512));
+        let node = tree.node(0).unwrap();
+        // Relaxed: one thread.
+        assert_eq!(node.full.load(Ordering::Relaxed), 0b11);
+        assert!(node.leaf(0).is_none() && node.leaf(1).is_none());
+
+        let taken = tree.take_anywhere::<MAY_GROW>(0x4000, 0xf_ffff, 0x4000);
+        assert_eq!(taken.map(|taken| taken.pasid.get()).ok(), Some(0x8000));
+        // Relaxed: one thread.
+        assert_eq!(tree.full.load(Ordering::Relaxed), 0b10);
+        // The usual path, which builds nothing, finds the place from now on.
+        let taken = tree.take_here(0, 0xf_ffff);
+        assert_eq!(taken.map(|taken| taken.pasid.get()), Some(513));
+        let taken = tree.take_anywhere::<IN_PLACE>(0x4000, 0xf_ffff, 0x4000);
+        assert_eq!(taken.map(|taken| taken.pasid.get()).ok(), Some(0x8001));
+    }
+}

@@ -13,7 +13,7 @@
 //! | --- | --- | --- |
 //! | first, last | 20 each | the range, inclusive |
 //! | stage | 2 | see [`Stage`] |
-//! | count | 22 | how often an answer was forgotten, modulo 2^22 |
+//! | count | 22 | how often an answer or a proposal went, modulo 2^22 |
 //!
 //! # Protocol
 //! An answer is *proposed* before the last scan, and *confirmed* by compare-exchange
@@ -26,16 +26,18 @@
 //!
 //! # The wrap
 //! A confirmation is for the proposal that it was made for, unless exactly 2^22 answers
-//! for the same range were forgotten between the two. Each of them takes a scan of
-//! its own. The consequence would be one range said to be exhausted until the next
+//! went between the two, and the last proposal was for the same range. Each of them takes
+//! a scan of its own. The consequence would be one range said to be exhausted until the next
 //! PASID is given back.
 
-use crate::sync::{AtomicU64, Mutation, Ordering, const_unless_loom, order_totally, planted};
+use crate::sync::{AtomicU64, Mutation, Ordering, const_unless_loom, fence_totally, planted};
 
 const FIELD: u64 = (1 << 20) - 1;
 const FIRST_SHIFT: u32 = 20;
 const STAGE_SHIFT: u32 = 40;
 const COUNT_SHIFT: u32 = 42;
+/// One more in the count.
+const FORGOTTEN: u64 = 1 << COUNT_SHIFT;
 const RANGE: u64 = (1 << STAGE_SHIFT) - 1;
 
 /// How far an answer has come.
@@ -80,37 +82,37 @@ impl Memo {
         is(word, Stage::Confirmed) && from <= u64::from(first) && u64::from(last) <= to
     }
 
-    /// Proposes to remember `first ..= last`, before the scan that decides. `None` if
-    /// another answer is in the place.
+    /// Proposes to remember `first ..= last` in the place of what is there, before the
+    /// scan that decides. `None` if another thread was faster.
     ///
     /// Wait-free.
     pub(crate) fn propose(&self, first: u32, last: u32) -> Option<Proposal> {
         let range = u64::from(first) << FIRST_SHIFT | u64::from(last);
         // Relaxed: only chooses what to exchange.
         let word = self.0.load(Ordering::Relaxed);
-        let proposed = staged(word & !RANGE | range, Stage::Proposed);
+        let mut proposed = staged(word & !RANGE | range, Stage::Proposed);
         // Another thread's proposal is as good: it too is there before the next scan.
-        let mut there = word == proposed;
-        if is(word, Stage::Nothing) {
+        if word != proposed {
+            // A proposal or an answer that goes is counted like one that is forgotten.
+            if !is(word, Stage::Nothing) {
+                proposed = proposed.wrapping_add(FORGOTTEN);
+            }
             let stage = match planted(Mutation::RememberAtOnce) {
                 true => Stage::Confirmed,
                 false => Stage::Proposed,
             };
+            let staged = staged(proposed, stage);
             // SeqCst: before the fence in the total order. Failure Relaxed: nothing is
             // concluded.
-            let exchanged = self.0.compare_exchange(
-                word,
-                staged(proposed, stage),
-                Ordering::SeqCst,
-                Ordering::Relaxed,
-            );
-            there = exchanged.is_ok();
+            self.0
+                .compare_exchange(word, staged, Ordering::SeqCst, Ordering::Relaxed)
+                .ok()?;
         }
         // Puts the proposal before the loads of the scan that follows, which only
         // acquire. Pairs with `give_back`, then `forget`, which are sequentially
         // consistent operations: one of the two sees the other.
-        order_totally();
-        there.then_some(Proposal(proposed))
+        fence_totally();
+        Some(Proposal(proposed))
     }
 
     /// Confirms a proposal, after a scan that found the range full, unless something was
@@ -130,23 +132,34 @@ impl Memo {
 
     /// Forgets what is remembered or proposed, after a bit was given back.
     ///
-    /// Lock-free: it goes round only when another thread has changed the answer.
+    /// Wait-free: what is there changes at most once, from proposed to confirmed, without
+    /// being counted. If the count moves, another thread has forgotten it, or proposed
+    /// anew, after the bit was given back, and then its scan sees the bit.
     #[inline(always)]
     pub(crate) fn forget(&self) {
         // SeqCst: comes after the release of the bit in the total order; pairs with
         // `propose`.
-        let mut word = self.0.load(Ordering::SeqCst);
-        while !is(word, Stage::Nothing) {
-            let forgotten = staged(word, Stage::Nothing).wrapping_add(1 << COUNT_SHIFT);
+        let word = self.0.load(Ordering::SeqCst);
+        if !is(word, Stage::Nothing) {
+            self.forget_seen(word);
+        }
+    }
+
+    #[cold]
+    fn forget_seen(&self, word: u64) {
+        let forgotten = match planted(Mutation::ForgetUncounted) {
+            true => staged(word, Stage::Nothing),
+            false => staged(word, Stage::Nothing).wrapping_add(FORGOTTEN),
+        };
+        for stage in [Stage::Proposed, Stage::Confirmed] {
             // SeqCst: taken away before the release returns. Failure SeqCst: as the load
-            // above.
-            match self
-                .0
-                .compare_exchange_weak(word, forgotten, Ordering::SeqCst, Ordering::SeqCst)
-            {
-                Ok(_) => return,
-                Err(now) => word = now,
-            }
+            // in `forget`.
+            let _ = self.0.compare_exchange(
+                staged(word, stage),
+                forgotten,
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            );
         }
     }
 }
@@ -189,11 +202,21 @@ mod tests {
         let memo = Memo::new();
         let one = memo.propose(0, 7).unwrap();
         let same = memo.propose(0, 7).unwrap();
-        assert!(memo.propose(0, 6).is_none());
         memo.confirm(same);
         memo.confirm(one);
         assert!(memo.answers(0, 7));
-        assert!(memo.propose(0, 7).is_none());
+    }
+
+    #[test]
+    fn a_proposal_takes_the_place_of_what_is_there_and_is_told_from_an_equal_one() {
+        let memo = Memo::new();
+        let left_behind = memo.propose(0, 7).unwrap();
+        let other = memo.propose(0, 6).unwrap();
+        memo.confirm(other);
+        assert!(memo.answers(0, 6));
+        let _again = memo.propose(0, 7).unwrap();
+        memo.confirm(left_behind);
+        assert!(!memo.answers(0, 7));
     }
 
     #[test]

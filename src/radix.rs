@@ -20,9 +20,7 @@ use crate::memo::Memo;
 use crate::pasid::{Pasid, PasidWidth};
 use crate::range::PasidRange;
 use crate::slot::Slot;
-use crate::sync::{
-    AtomicU32, AtomicU64, Mutation, Ordering, const_unless_loom, next_space_tag, planted,
-};
+use crate::sync::{AtomicU32, AtomicU64, Mutation, Ordering, const_unless_loom, identity, planted};
 
 #[cfg(not(loom))]
 const NODE_LEAVES: usize = 64;
@@ -78,8 +76,12 @@ impl Leaf {
     unsafe fn build(place: *mut Leaf, floor: u32, held: impl Fn(u32) -> u32) {
         // SAFETY: `place` is valid for a Leaf, so its field is in bounds.
         let slots = unsafe { &raw mut (*place).slots }.cast::<Slot>();
+        let mut held_in_word = 0;
         for position in 0..LEAF_PASIDS {
-            let reserved = held(position / WORD_BITS) & 1 << (position % WORD_BITS) != 0;
+            if position % WORD_BITS == 0 {
+                held_in_word = held(position / WORD_BITS);
+            }
+            let reserved = held_in_word & 1 << (position % WORD_BITS) != 0;
             // SAFETY: `position` is below the length of the array of slots.
             let slot = unsafe { slots.add(position as usize) };
             // SAFETY: valid for writes, as part of `place`.
@@ -145,6 +147,12 @@ impl Node {
         let full = unsafe { &raw mut (*place).full };
         // SAFETY: valid for writes, as part of `place`.
         unsafe { full.write(AtomicU64::new(0)) };
+    }
+
+    /// Whether nothing was free in this part, there or missing, each bit at the moment
+    /// it was looked at.
+    pub(crate) fn is_held(&self, part: Part) -> bool {
+        self.bits(part.leaf).scan(part.first, part.last).is_some()
     }
 
     /// One scan of all leaves; see [`Bitmap::scan`].
@@ -222,8 +230,8 @@ pub(crate) struct Tree {
     pub(crate) full: AtomicU64,
     /// A range known to be exhausted.
     pub(crate) memo: Memo,
-    /// This space's tag in handles; 0 until there is a leaf.
-    tag: AtomicU32,
+    /// What its handles know the space by; 0 until there is a leaf.
+    identity: AtomicU32,
     /// The first generation of the slots of leaves built from now on.
     floor: u32,
     width: PasidWidth,
@@ -240,7 +248,7 @@ impl Tree {
                 nodes: core::array::from_fn(|_| Link::vacant()),
                 full: AtomicU64::new(0),
                 memo: Memo::new(),
-                tag: AtomicU32::new(0),
+                identity: AtomicU32::new(0),
                 floor: 0,
                 width,
                 reserved,
@@ -250,11 +258,6 @@ impl Tree {
 
     pub(crate) const fn width(&self) -> PasidWidth {
         self.width
-    }
-
-    /// Replaces the reservations, of a tree that has no leaf yet.
-    pub(crate) const fn set_reserved(&mut self, reserved: &'static [PasidRange]) {
-        self.reserved = reserved;
     }
 
     // ---- Look-up -------------------------------------------------------------
@@ -287,7 +290,7 @@ impl Tree {
     pub(crate) fn tag(&self) -> u16 {
         // Relaxed: written before the first leaf was published, and the caller
         // acquired one.
-        self.tag.load(Ordering::Relaxed) as u16
+        identity::tag(self.identity.load(Ordering::Relaxed))
     }
 
     /// Whether `pasid` is reserved by the space's own list.
@@ -334,32 +337,9 @@ impl Tree {
         })
     }
 
-    /// The node, built if it is missing and the search may.
-    #[inline(always)]
-    pub(crate) fn node_for<const GROW: bool>(&self, node: u32) -> Option<&Node> {
-        match self.node(node) {
-            None if GROW => self.grow_node(node),
-            found => found,
-        }
-    }
-
-    /// The leaf, built if it is missing, the search may, and there would be
-    /// something free in this part of it.
-    #[inline(always)]
-    pub(crate) fn leaf_for<'a, const GROW: bool>(
-        &self,
-        node: &'a Node,
-        part: Part,
-    ) -> Option<&'a Leaf> {
-        match node.leaf(part.leaf) {
-            None if GROW && self.has_free(part) => self.grow_leaf(node, part),
-            found => found,
-        }
-    }
-
     /// The node and leaf of `part`, built if missing. `None` if there is no memory.
     pub(crate) fn grow(&self, part: Part) -> Option<(&Node, &Leaf)> {
-        let node = self.node_for::<MAY_GROW>(part.node)?;
+        let node = self.node(part.node).or_else(|| self.grow_node(part.node))?;
         let leaf = node.leaf(part.leaf).or_else(|| self.grow_leaf(node, part));
         Some((node, leaf?))
     }
@@ -370,8 +350,9 @@ impl Tree {
             .all(|part| self.grow(part).is_some())
     }
 
+    /// The node, built if nobody else was first. `None` if there is no memory.
     #[cold]
-    fn grow_node(&self, node: u32) -> Option<&Node> {
+    pub(crate) fn grow_node(&self, node: u32) -> Option<&Node> {
         let held = |leaf, word| self.held_in_new(node, leaf, word);
         // SAFETY: the place given is valid for a Node.
         let build = |place| unsafe { Node::build(place, held) };
@@ -380,33 +361,38 @@ impl Tree {
         Some(self.nodes[node as usize % ROOT_NODES].publish(new))
     }
 
+    /// The leaf, built if nobody else was first. `None` if there is no memory.
     #[cold]
-    fn grow_leaf<'a>(&self, node: &'a Node, part: Part) -> Option<&'a Leaf> {
-        self.ensure_tag();
+    pub(crate) fn grow_leaf<'a>(&self, node: &'a Node, part: Part) -> Option<&'a Leaf> {
+        let floor = self.floor.max(identity::first_generation(self.identify()));
         let held = |word| self.held_in_new(part.node, part.leaf, word);
         // SAFETY: the place given is valid for a Leaf.
-        let build = |place| unsafe { Leaf::build(place, self.floor, held) };
+        let build = |place| unsafe { Leaf::build(place, floor, held) };
         // SAFETY: `Leaf::build` writes a whole Leaf.
         let new = unsafe { boxed(build) }?;
         Some(node.leaves[part.leaf as usize % NODE_LEAVES].publish(new))
     }
 
-    /// Gives the space its tag, before its first leaf is published.
-    fn ensure_tag(&self) {
-        // Relaxed: the tag itself is all that is read; it reaches other threads
+    /// The space's identity, given to it before its first leaf is published.
+    fn identify(&self) -> u32 {
+        // Relaxed: the identity itself is all that is read; it reaches other threads
         // with the release of the leaf's publication.
-        if self.tag.load(Ordering::Relaxed) == 0 {
-            let tag = u32::from(next_space_tag());
-            if planted(Mutation::TagBlindly) {
-                // Relaxed: part of the mutation alone.
-                self.tag.store(tag, Ordering::Relaxed);
-            }
-            // Relaxed: as above. Failure means that another thread gave a tag; the
-            // leaf published next is published after either.
-            let _ = self
-                .tag
-                .compare_exchange(0, tag, Ordering::Relaxed, Ordering::Relaxed);
+        let known = self.identity.load(Ordering::Relaxed);
+        if known != 0 {
+            return known;
         }
+        let new = identity::next();
+        if planted(Mutation::IdentifyBlindly) {
+            // Relaxed: as above; what is left out is the look at what is there.
+            self.identity.store(new, Ordering::Relaxed);
+            return new;
+        }
+        // Relaxed: as above. Failure means that another thread gave one; the leaf
+        // published next is published after either.
+        let exchanged =
+            self.identity
+                .compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed);
+        exchanged.map_or_else(|other| other, |_| new)
     }
 
     /// Gives back all leaves in which nothing is held but what a new one holds
@@ -491,10 +477,4 @@ fn held_in_new(width: PasidWidth, reserved: &[PasidRange], node: u32, leaf: u32,
     reserved.iter().fold(beyond, |held, range| {
         held | of(range.first().get(), range.last().get())
     })
-}
-
-/// The bits `first ..= last` of a word of marks, for `first <= last <= 63`.
-#[inline(always)]
-pub(crate) const fn span(first: u32, last: u32) -> u64 {
-    (u64::MAX >> (63 - last % 64)) & (u64::MAX << (first % 64))
 }

@@ -20,7 +20,7 @@
 
 use crate::bitmap::{LEAF_PASIDS, WORD_BITS};
 use crate::pasid::Pasid;
-use crate::radix::{LEAVES, Leaf, NODE_PASIDS, Node, Part, Place, Tree, span};
+use crate::radix::{IN_PLACE, LEAVES, Leaf, NODE_PASIDS, Node, Part, Place, Tree};
 use crate::slot::Slot;
 use crate::sync::{Event, Mutation, Ordering, met, planted};
 
@@ -116,6 +116,12 @@ impl Request {
     }
 }
 
+/// The bits `first ..= last` of a word of marks, for `first <= last <= 63`.
+#[inline(always)]
+const fn span(first: u32, last: u32) -> u64 {
+    (u64::MAX >> (63 - last % 64)) & (u64::MAX << (first % 64))
+}
+
 /// The lowest bit of a word of marks.
 #[inline(always)]
 const fn lowest(marks: u64) -> Option<u32> {
@@ -168,25 +174,41 @@ impl Tree {
     }
 
     /// Takes the lowest free place that the marks do not hide. `None` is a hint.
+    ///
+    /// The first memory that is refused is the last that it asks for.
     fn search<const GROW: bool>(&self, request: Request) -> Option<Taken<'_>> {
         // Relaxed: a hint, of which nothing is concluded.
         let mut nodes = request.nodes() & !self.full.load(Ordering::Relaxed);
         while let Some(node_index) = lowest(nodes) {
             nodes &= nodes - 1;
-            let Some(node) = self.node_for::<GROW>(node_index) else {
-                continue;
+            let node = match self.node(node_index) {
+                None if !GROW => continue,
+                None => match self.grow_node(node_index) {
+                    None => return self.search::<IN_PLACE>(request),
+                    Some(node) => node,
+                },
+                Some(node) => node,
             };
             // Relaxed: as above.
             let mut leaves = request.leaves(node_index) & !node.full.load(Ordering::Relaxed);
             while let Some(leaf_index) = lowest(leaves) {
                 leaves &= leaves - 1;
                 let part = request.part(node_index, leaf_index);
-                let Some(leaf) = self.leaf_for::<GROW>(node, part) else {
-                    continue;
-                };
-                if let Some(taken) = take_in(node, leaf, part) {
-                    return Some(taken);
+                if let Some(leaf) = node.leaf(leaf_index) {
+                    if let Some(taken) = take_in(node, leaf, part) {
+                        return Some(taken);
+                    }
+                } else if GROW && !node.is_held(part) {
+                    match self.grow_leaf(node, part) {
+                        None => return self.search::<IN_PLACE>(request),
+                        Some(leaf) => {
+                            if let Some(taken) = take_in(node, leaf, part) {
+                                return Some(taken);
+                            }
+                        }
+                    }
                 }
+                // Also where the leaf is missing, since all of it may be reserved.
                 self.mark_if_full(node, part);
             }
         }
@@ -204,9 +226,13 @@ impl Tree {
                 Err(scan) => scan,
             };
             if let (true, Some(part)) = (GROW, scan.first_missing) {
-                let grown = self.grow(part);
-                if let Some(taken) = grown.and_then(|(node, leaf)| take_in(node, leaf, part)) {
-                    return Ok(taken);
+                if let Some((node, leaf)) = self.grow(part) {
+                    if let Some(taken) = take_in(node, leaf, part) {
+                        return Ok(taken);
+                    }
+                    // The leaf came up, and others took what was free in it.
+                    before = None;
+                    continue;
                 }
             }
             // A request within one word needs no second scan: its one load is the

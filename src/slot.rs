@@ -112,9 +112,14 @@ impl Slot {
         if planted(Mutation::GetByAddition) {
             return self.get_by_addition(generation);
         }
-        // Acquire: pairs with the release of `publish`. No release: the new
-        // holder has written nothing yet; its put will publish what it writes.
-        let (state, _) = self.advance(self.state(), Ordering::Acquire, |state| {
+        // AcqRel: acquire pairs with the release of `publish`. Release pairs with the
+        // acquire of `state`: who sees the reference counted sees what its holder did
+        // before, such as giving back another PASID; a scan could miss that otherwise.
+        let ordering = match planted(Mutation::GetWithoutRelease) {
+            true => Ordering::Acquire,
+            false => Ordering::AcqRel,
+        };
+        let (state, _) = self.advance(self.state(), ordering, |state| {
             state.of(generation)?;
             if !planted(Mutation::GetFromNothing) {
                 state.live()?;

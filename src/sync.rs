@@ -54,7 +54,7 @@ pub(crate) fn order_store_before_load() {
 /// loom it is there in the models that have the total order, and missing in the others,
 /// for the reason that [`order_store_before_load`] gives.
 #[inline(always)]
-pub(crate) fn order_totally() {
+pub(crate) fn fence_totally() {
     // SeqCst: argued for by the caller, who names the pair.
     #[cfg(not(loom))]
     fence(Ordering::SeqCst);
@@ -87,6 +87,8 @@ pub enum Mutation {
     ListRelaxed,
     /// An answer is remembered before the scan that decides.
     RememberAtOnce,
+    /// An answer that is forgotten is not counted.
+    ForgetUncounted,
     /// The store-load pair of the full marks is left unordered.
     MarkWithoutOrder,
     /// A full mark is set without looking again.
@@ -95,8 +97,8 @@ pub enum Mutation {
     UnmarkStopsEarly,
     /// A node is published over one that another thread has published.
     PublishBlindly,
-    /// The space's tag is written over one that another thread gave it.
-    TagBlindly,
+    /// The space's identity is written over one that another thread gave it.
+    IdentifyBlindly,
     /// A state is read in one step and the next is written in another.
     AdvanceInTwoSteps,
     /// An allocation goes live without release.
@@ -109,6 +111,8 @@ pub enum Mutation {
     FreeJudgesEarly,
     /// `get` does not look at the reference count.
     GetFromNothing,
+    /// `get` does not release.
+    GetWithoutRelease,
     /// `get` adds first and repairs afterwards.
     GetByAddition,
     /// A reference is dropped without release.
@@ -231,12 +235,57 @@ pub mod events {
     }
 }
 
-/// A tag for a space, 1 ..= 4095: equal tags are 4095 spaces apart.
+/// What a space's handles know it by: a tag, and where its generations begin.
 ///
-/// Process-wide and not part of any modelled protocol, so it is `core`'s atomic
-/// also under loom.
-pub(crate) fn next_space_tag() -> u16 {
-    static NEXT: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);
-    // Relaxed: only the atomicity of the count matters; nothing is published by it.
-    (NEXT.fetch_add(1, core::sync::atomic::Ordering::Relaxed) % 4095 + 1) as u16
+/// ```text
+///  31             12 11           0
+/// +-----------------+--------------+
+/// |      round      |     tag      |
+/// +-----------------+--------------+
+/// ```
+///
+/// Tags go from 1 to 4095 and come again in the next round, with generations that begin
+/// elsewhere. So a handle of another space is refused for certain where fewer than 4095
+/// spaces were made in between, and otherwise unless the generations happen to meet.
+///
+/// The count is process-wide and not part of any modelled protocol, so it is `core`'s
+/// atomic also under loom.
+pub(crate) mod identity {
+    use core::sync::atomic::{AtomicU32, Ordering};
+
+    const TAG_BITS: u32 = 12;
+    const TAGS: u32 = (1 << TAG_BITS) - 1;
+    /// Generations begin in the first sixteenth, so that enough are left.
+    const FIRST_GENERATION_BITS: u32 = 28;
+
+    /// The identity of a new space. Never 0.
+    pub(crate) fn next() -> u32 {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        // Relaxed: only the atomicity of the count matters; nothing is published by it.
+        let made = MADE.fetch_add(1, Ordering::Relaxed);
+        ((made / TAGS) << TAG_BITS) | (made % TAGS + 1)
+    }
+
+    pub(crate) const fn tag(identity: u32) -> u16 {
+        (identity & TAGS) as u16
+    }
+
+    /// Spread by a multiplication, 0 in the first round.
+    pub(crate) const fn first_generation(identity: u32) -> u32 {
+        (identity >> TAG_BITS).wrapping_mul(0x9E37_79B9) >> (32 - FIRST_GENERATION_BITS)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        #[test]
+        fn tags_are_never_0_and_rounds_begin_apart() {
+            let identities: std::vec::Vec<u32> = (0..3 * 4095).map(|_| super::next()).collect();
+            assert!(identities.iter().all(|&identity| super::tag(identity) != 0));
+            for pair in identities.windows(4096) {
+                assert_eq!(super::tag(pair[0]), super::tag(pair[4095]));
+                let [one, other] = [pair[0], pair[4095]].map(super::first_generation);
+                assert!(one.abs_diff(other) > 1 << 24);
+            }
+        }
+    }
 }

@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::allocator::{Instrumented, calls, with_memory_for};
+use common::allocator::{Instrumented, calls, counted, with_memory_for};
 use common::{alloc, bare, pasid, range, refused, snapshot, width};
 use pasid::{Error, Owned, Pasid, PasidRange, Policy, Space, SpaceRef};
 
@@ -181,4 +181,31 @@ fn growth_works_after_any_number_of_failures() {
         owned.push(attempt);
     }
     assert_eq!(space.count_live(space.range()), 64);
+}
+
+#[test]
+fn memory_that_is_refused_is_not_asked_for_again_and_again() {
+    for policy in [Policy::Lowest, Policy::Next] {
+        let space = bare(20).with_policy(policy);
+        // A node's memory everywhere, and a leaf in each: 63 leaves of each are missing.
+        let held: Vec<_> = (0..64)
+            .map(|node| alloc(&space, node << 14, node << 14))
+            .collect();
+        assert!(held.iter().all(Result::is_ok));
+        let request = range(1 << 8, (1 << 14) - 1);
+        let (attempt, asked) = counted(|| alloc_with(&space, 0, request));
+        assert_eq!(number(&attempt), Err(Error::OutOfMemory));
+        assert!(
+            (1..=8).contains(&asked.refused),
+            "asked {} times",
+            asked.refused
+        );
+        let (attempt, asked) = counted(|| alloc_with(&space, 0, range(300, 20_000)));
+        assert!(attempt.is_ok());
+        assert!(
+            (1..=8).contains(&asked.refused),
+            "asked {} times",
+            asked.refused
+        );
+    }
 }

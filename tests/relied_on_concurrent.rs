@@ -19,7 +19,7 @@ const STEPS: u32 = 100_000;
 /// live, compared at every step. The words carry `mark`, by which a space would
 /// show what leaked into it from another one.
 fn steps_against_a_map(seed: u64, mark: u64) {
-    let space = Arc::new(Space::new(width(11)).with_reserved(&[]));
+    let space = Arc::new(Space::with_reserved(width(11), &[]));
     let mut random = fastrand::Rng::with_seed(seed);
     let mut live: BTreeMap<u32, Owned<Arc<Space>>> = BTreeMap::new();
     let mut free: BTreeSet<u32> = (0..VALUES).collect();

@@ -60,11 +60,11 @@ impl Run {
     fn new(input: &Input, quirk: Option<Quirk>) -> Run {
         let setup = input.setup;
         let width = setup.width.get();
-        let mut space = Space::new(width);
         let default = [PasidRange::single(Pasid::ZERO)];
-        if let Some(list) = setup.reserved.list() {
-            space = space.with_reserved(list);
-        }
+        let mut space = match setup.reserved.list() {
+            Some(list) => Space::with_reserved(width, list),
+            None => Space::new(width),
+        };
         if setup.next {
             space = space.with_policy(Policy::Next);
         }

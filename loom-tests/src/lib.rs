@@ -193,7 +193,7 @@ fn joined<T>(thread: loom::thread::JoinHandle<T>) -> T {
 /// Under loom a word has 2 PASIDs, a leaf 4, a node 8 and the tree 16.
 pub fn empty_space(bits: u8, reserved: &'static [PasidRange]) -> Arc<Space> {
     let width = PasidWidth::new(bits).expect("at most 4 bits");
-    Arc::new(Space::new(width).with_reserved(reserved))
+    Arc::new(Space::with_reserved(width, reserved))
 }
 
 /// The same, with all memory in place.

@@ -278,3 +278,38 @@ fn who_lists_nothing_passes_the_free_on() {
     model.check();
     model.canary(Mutation::ListRelaxed, WRONG);
 }
+
+/// One frees x and then takes a reference to z. Another gives back its own, and if z is
+/// there all the same, it knows that the first has one, and takes y.
+fn learning_by_a_count() {
+    let space = space(3, BUT_0_2_4);
+    let x = space.clone().alloc_at(pasid(0), 1).unwrap();
+    let z = space.clone().alloc_at(pasid(4), 1).unwrap().into_ref();
+    let handle = z.handle();
+    let (mover, learner, asker) = (space.clone(), space.clone(), space.clone());
+    let (got, (), _held) = three_beside(
+        move || asker.alloc_in_place(range(0, 3), 2),
+        move || {
+            drop(x);
+            // Kept: its end is not what is to be learnt of.
+            mover.get(handle).map(std::mem::forget).unwrap_or_default();
+        },
+        move || {
+            drop(z);
+            let known = learner.find(pasid(4)).is_ok();
+            known.then(|| learner.alloc_at(pasid(2), 1))
+        },
+    );
+    assert_not_refused(&got);
+}
+
+#[test]
+fn who_sees_a_reference_counted_passes_the_free_on() {
+    let model = Model::new(
+        "alloc | free x, get z | put z, find z, alloc y",
+        1_111,
+        learning_by_a_count,
+    );
+    model.check();
+    model.canary(Mutation::GetWithoutRelease, WRONG);
+}

@@ -30,7 +30,7 @@ fn two_grow(low: PasidRange, high: PasidRange) {
 
 #[test]
 fn two_that_grow_one_leaf_share_it() {
-    let model = Model::new("growth | growth in one leaf", 394, || {
+    let model = Model::new("growth | growth in one leaf", 441, || {
         two_grow(range(0, 3), range(0, 3));
     });
     model.check();
@@ -52,7 +52,7 @@ fn two_that_grow_different_nodes_share_the_tag() {
         two_grow(range(0, 3), range(8, 11));
     });
     model.check();
-    model.canary(Mutation::TagBlindly, LOST);
+    model.canary(Mutation::IdentifyBlindly, LOST);
 }
 
 const UNNAMED: &str = "a handle does not name its allocation";
@@ -84,11 +84,11 @@ fn alloc_in_place_against_growth() {
 fn who_sees_a_leaf_sees_it_whole() {
     let model = Model::new(
         "alloc in place | growth | growth",
-        8_172,
+        15_904,
         alloc_in_place_against_growth,
     );
     model.check();
-    model.canary(Mutation::TagBlindly, UNNAMED);
+    model.canary(Mutation::IdentifyBlindly, UNNAMED);
 }
 
 /// Look-ups in a space that is just growing see an allocation whole or not at all.

@@ -12,6 +12,8 @@ use std::cell::Cell;
 pub struct Calls {
     pub allocated: u64,
     pub freed: u64,
+    /// Allocations that were refused, as told.
+    pub refused: u64,
     /// Bytes that were allocated and not freed. Below zero on a thread that frees
     /// what others allocated.
     pub live_bytes: i64,
@@ -19,7 +21,7 @@ pub struct Calls {
 
 thread_local! {
     static CALLS: Cell<Calls> = const {
-        Cell::new(Calls { allocated: 0, freed: 0, live_bytes: 0 })
+        Cell::new(Calls { allocated: 0, freed: 0, refused: 0, live_bytes: 0 })
     };
     /// How many more allocations succeed; `None` means all.
     static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
@@ -34,6 +36,7 @@ pub struct Instrumented;
 unsafe impl GlobalAlloc for Instrumented {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if !admitted() {
+            count(|calls| calls.refused += 1);
             return std::ptr::null_mut();
         }
         count(|calls| {
@@ -86,6 +89,7 @@ pub fn counted<T>(work: impl FnOnce() -> T) -> (T, Calls) {
     let asked = Calls {
         allocated: after.allocated - before.allocated,
         freed: after.freed - before.freed,
+        refused: after.refused - before.refused,
         live_bytes: after.live_bytes - before.live_bytes,
     };
     (result, asked)

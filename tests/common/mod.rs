@@ -24,7 +24,7 @@ pub fn width(bits: u8) -> PasidWidth {
 
 /// A space of `bits` bits in which nothing is reserved, PASID 0 included.
 pub fn bare(bits: u8) -> Space {
-    Space::new(width(bits)).with_reserved(&[])
+    Space::with_reserved(width(bits), &[])
 }
 
 /// Everything that is live, with its handle and word.

@@ -162,7 +162,7 @@ fn clippy(project: &Project) -> Vec<CommandLine> {
             .args(warnings)
             .args(panics.split_whitespace()),
         // The models, and the library as they see it.
-        CommandLine::cargo("clippy -p pasid -p loom-tests --lib --tests")
+        CommandLine::cargo("clippy -p loom-tests --lib --tests")
             .env("RUSTFLAGS", "--cfg loom")
             .env("CARGO_TARGET_DIR", project.target_for("loom"))
             .args(warnings),
