@@ -28,9 +28,9 @@ fn remember_against_free() {
     assert!(space.clone().alloc_in_place(REQUEST, 1).is_err());
     drop(first);
     let first = space.clone().alloc_at(pasid(4), 1).unwrap();
-    let returned = loom::sync::Arc::new(AtomicBool::new(false));
+    let returned = Arc::new(AtomicBool::new(false));
     let (flag, flagged) = (returned.clone(), returned);
-    let (asker, late): (Arc<_>, Arc<_>) = (space.clone(), space.clone());
+    let (asker, late) = (space.clone(), space.clone());
     let (got, (), got_late) = three_beside(
         move || asker.alloc_in_place(REQUEST, 2),
         move || {
@@ -63,9 +63,53 @@ fn remember_against_free() {
 
 #[test]
 fn an_answer_is_forgotten_before_a_release_returns() {
-    let model = Model::new("remember | free | alloc", 3_134, remember_against_free);
+    let model = Model::new("remember | free | alloc", 2_259, remember_against_free);
     let model = model.with_total_order();
     model.check();
     model.canary(Mutation::RememberAtOnce, STALE);
     model.canary(Mutation::MarkWithoutOrder, STALE);
+}
+
+/// Both are held. One gives 4 back, and two ask for either; one of them asks again if
+/// it knows that 4 was given back.
+fn two_remember_against_free() {
+    let space = space(3, BUT_0_3_4_7);
+    let first = space.clone().alloc_at(pasid(4), 1).unwrap();
+    let _second = space.clone().alloc_at(pasid(3), 1).unwrap();
+    let returned = Arc::new(AtomicBool::new(false));
+    let (flag, flagged) = (returned.clone(), returned);
+    let (asker, other) = (space.clone(), space);
+    let _held = three_beside(
+        move || {
+            let got = asker.clone().alloc_in_place(REQUEST, 2);
+            // Acquire: who sees the flag knows that 4 was given back.
+            if got.is_ok() || !flagged.load(Ordering::Acquire) {
+                return got;
+            }
+            let late = asker.clone().alloc_in_place(REQUEST, 3);
+            if late.is_err() {
+                let there = asker.alloc_at(pasid(4), 3);
+                assert!(there.is_err(), "told of an answer from before a release");
+            }
+            late
+        },
+        move || {
+            drop(first);
+            // Release: pairs with the acquire above.
+            flag.store(true, Ordering::Release);
+        },
+        move || other.alloc_in_place(REQUEST, 4),
+    );
+}
+
+#[test]
+fn an_answer_is_confirmed_by_who_proposed_it() {
+    let model = Model::new(
+        "remember, alloc | free | remember",
+        27_895,
+        two_remember_against_free,
+    );
+    let model = model.with_total_order();
+    model.check();
+    model.canary(Mutation::ForgetUncounted, STALE);
 }
