@@ -19,6 +19,10 @@
 //!    |              -               | priv | execute | enable |   control
 //!    +------------------------------+------+---------+--------+
 //! ```
+//!
+//! Later revisions give bit 3 of both to Translated Requests with PASID. It limits no
+//! PASID: it is ignored here like a reserved bit, and encoded as 0, which says that a
+//! device does not have it.
 
 use super::{field, width_of};
 use crate::error::Result;
