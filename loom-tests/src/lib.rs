@@ -161,8 +161,13 @@ pub const fn range(first: u16, last: u16) -> PasidRange {
     }
 }
 
-/// Runs both on threads of their own, `first` first where nothing else is explored,
-/// and returns what they did.
+/// Runs both on threads of their own, `first` first in the first iteration, and
+/// returns what they did.
+///
+/// Neither is the model's own thread: loom looks for other orders where one thread
+/// follows another, and with one of the two already running it would leave out those in
+/// which the other begins. A load is first tried with the oldest value that it may see,
+/// so a canary that fails at once wants the one who looks to come first.
 pub fn beside<A: 'static, B: 'static>(
     first: impl FnOnce() -> A + 'static,
     second: impl FnOnce() -> B + 'static,
