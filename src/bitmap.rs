@@ -32,7 +32,12 @@
 //! thread stands still. The consequence would be one wrong *exhausted*; no PASID is
 //! lost or handed out twice.
 
-use crate::sync::{AtomicU64, Event, Mutation, Ordering, met, mutated, planted, unless};
+#[cfg(loom)]
+use crate::sync::planted;
+use crate::sync::{AtomicU64, Event, Mutation, Ordering, met, mutated, unless};
+
+#[cfg(loom)]
+mod mutants;
 
 /// Allocation bits in one word.
 #[cfg(not(loom))]
@@ -125,6 +130,10 @@ impl Bitmap {
     /// Wait-free.
     #[inline(always)]
     pub(crate) fn take(&self, position: u32) -> bool {
+        #[cfg(loom)]
+        if planted(Mutation::TakeInTwoSteps) {
+            return self.take_in_two_steps(position);
+        }
         let word = self.word(position / WORD_BITS);
         let bit = 1u64 << (position % WORD_BITS);
         // AcqRel. Acquire pairs with the release of `give_back`: what the last
@@ -132,18 +141,7 @@ impl Bitmap {
         // Release pairs with the acquire loads of `scan`: a thread that frees x
         // and then takes y shows the free of x to whoever sees y taken, else two
         // equal scans could miss that one of the two was always free.
-        let old = word.fetch_or(
-            if planted(Mutation::TakeInTwoSteps) {
-                0
-            } else {
-                bit
-            },
-            unless(Mutation::TakeRelaxed, Ordering::AcqRel),
-        );
-        if planted(Mutation::TakeInTwoSteps) {
-            // AcqRel: as above; what is left out is that it is one step.
-            word.fetch_or(bit, Ordering::AcqRel);
-        }
+        let old = word.fetch_or(bit, unless(Mutation::TakeRelaxed, Ordering::AcqRel));
         old & bit == 0
     }
 
@@ -185,8 +183,11 @@ impl Bitmap {
                 return None;
             }
             let bit = free.trailing_zeros();
+            #[cfg(loom)]
             if planted(Mutation::TakeInTwoSteps) {
-                return self.take(word * WORD_BITS + bit).then_some(bit);
+                return self
+                    .take_in_two_steps(word * WORD_BITS + bit)
+                    .then_some(bit);
             }
             // AcqRel: as in `take`. Failure Relaxed: as the load above.
             let taking = unless(Mutation::TakeRelaxed, Ordering::AcqRel);

@@ -6,10 +6,15 @@
 //! With unlinking, every call would have to announce itself before it follows a
 //! pointer, and an empty leaf would need a state that a scan cannot take for full.
 
-use crate::sync::{AtomicPtr, Event, Mutation, Ordering, const_unless_loom, met, planted};
+use crate::sync::{AtomicPtr, Event, Ordering, const_unless_loom, met};
+#[cfg(loom)]
+use crate::sync::{Mutation, planted};
 use core::ptr;
 use heap::alloc::Layout;
 use heap::boxed::Box;
+
+#[cfg(loom)]
+mod mutants;
 
 /// A child of type `T`, or none yet.
 pub(crate) struct Link<T>(AtomicPtr<T>);
@@ -57,19 +62,17 @@ impl<T> Link<T> {
     ///
     /// Lock-free without a loop: whoever loses uses the winner's.
     pub(crate) fn publish(&self, new: Box<T>) -> &T {
+        #[cfg(loom)]
+        if planted(Mutation::PublishBlindly) {
+            return self.publish_blindly(new);
+        }
         let new = Box::into_raw(new);
-        // Null, except in the canary that publishes whatever is there.
-        let expected = if planted(Mutation::PublishBlindly) {
-            // Relaxed: part of the mutation alone.
-            self.0.load(Ordering::Relaxed)
-        } else {
-            ptr::null_mut()
-        };
+        let none = ptr::null_mut();
         // Release: pairs with the acquire of `follow`. Failure Acquire: pairs with the
         // winner's release, for the same reason.
         match self
             .0
-            .compare_exchange(expected, new, Ordering::Release, Ordering::Acquire)
+            .compare_exchange(none, new, Ordering::Release, Ordering::Acquire)
         {
             // SAFETY: just published by this call; it stays, as `follow` says.
             Ok(_) => unsafe { &*new },

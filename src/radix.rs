@@ -20,7 +20,12 @@ use crate::memo::Memo;
 use crate::pasid::{Pasid, PasidWidth};
 use crate::range::PasidRange;
 use crate::slot::Slot;
-use crate::sync::{AtomicU32, AtomicU64, Mutation, Ordering, const_unless_loom, identity, planted};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, const_unless_loom, identity};
+#[cfg(loom)]
+use crate::sync::{Mutation, planted};
+
+#[cfg(loom)]
+mod mutants;
 
 #[cfg(not(loom))]
 const NODE_LEAVES: usize = 64;
@@ -382,10 +387,9 @@ impl Tree {
             return known;
         }
         let new = identity::next();
+        #[cfg(loom)]
         if planted(Mutation::IdentifyBlindly) {
-            // Relaxed: as above; what is left out is the look at what is there.
-            self.identity.store(new, Ordering::Relaxed);
-            return new;
+            return self.identify_blindly(new);
         }
         // Relaxed: as above. Failure means that another thread gave one; the leaf
         // published next is published after either.

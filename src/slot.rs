@@ -11,6 +11,9 @@
 use crate::state::{Left, OWN, Phase, REFERENCES_LAST, Refusal, State};
 use crate::sync::{AtomicU64, Mutation, Ordering, fence, mutated, planted, unless};
 
+#[cfg(loom)]
+mod mutants;
+
 /// One PASID's state and its owner's word: 16 bytes.
 pub(crate) struct Slot {
     state: AtomicU64,
@@ -74,6 +77,7 @@ impl Slot {
         success: Ordering,
         step: impl Fn(State) -> Result<State, Refusal>,
     ) -> Result<(State, State), Refusal> {
+        #[cfg(loom)]
         if planted(Mutation::AdvanceInTwoSteps) {
             return self.advance_in_two_steps(step);
         }
@@ -91,24 +95,10 @@ impl Slot {
         }
     }
 
-    /// What `advance` must not be: whatever happens between its two steps is lost.
-    #[cold]
-    fn advance_in_two_steps(
-        &self,
-        step: impl Fn(State) -> Result<State, Refusal>,
-    ) -> Result<(State, State), Refusal> {
-        // AcqRel: reads the newest state; the strongest that there is, and wrong
-        // all the same.
-        let current = State(self.state.fetch_or(0, Ordering::AcqRel));
-        let next = step(current)?;
-        // Release: as above.
-        self.state.store(next.0, Ordering::Release);
-        Ok((current, next))
-    }
-
     /// Takes a reference to the allocation of `generation`, or of any.
     #[inline(always)]
     pub(crate) fn get(&self, generation: Option<u32>) -> Result<u32, Refusal> {
+        #[cfg(loom)]
         if planted(Mutation::GetByAddition) {
             return self.get_by_addition(generation);
         }
@@ -130,20 +120,6 @@ impl Slot {
             Ok(State(state.0 + 1))
         })?;
         Ok(state.generation())
-    }
-
-    /// What `get` must not be: it writes to the slot before it knows that the
-    /// allocation is there, and so into the next owner's count.
-    #[cold]
-    fn get_by_addition(&self, generation: Option<u32>) -> Result<u32, Refusal> {
-        // AcqRel: the strongest that such a get could ask for; it is wrong all the same.
-        let state = State(self.state.fetch_add(1, Ordering::AcqRel));
-        let verdict = state.of(generation).and_then(|()| state.live());
-        if verdict.is_err() {
-            // AcqRel: as above.
-            self.state.fetch_sub(1, Ordering::AcqRel);
-        }
-        verdict.map(|()| state.generation())
     }
 
     /// Takes one more reference, for a caller who holds one.
@@ -218,17 +194,19 @@ impl Slot {
 
     #[inline(always)]
     fn free_from(&self, current: State, generation: u32) -> Result<Left, Refusal> {
-        // AcqRel: reads the newest state, which is not the one of the exchange.
-        let newest = || State(self.state.fetch_or(0, Ordering::AcqRel));
-        let judged_early = planted(Mutation::FreeJudgesEarly).then(|| newest().own());
-        // AcqRel: as in `put`.
+        #[cfg(loom)]
+        let judged_early = self.own_judged_early();
+        // AcqRel: acquire and release as in `put`.
         let (_, next) = self.advance(current, Ordering::AcqRel, |state| {
             state.of(Some(generation))?;
             if state.references() == 0 {
                 return Err(Refusal::NotLive);
             }
             let revoked = state.with_phase(Phase::Freeing);
-            if judged_early.unwrap_or(state.own()) {
+            let own = state.own();
+            #[cfg(loom)]
+            let own = judged_early.unwrap_or(own);
+            if own {
                 Ok(State(revoked.0 & !OWN).less_one())
             } else {
                 Ok(revoked)
@@ -273,12 +251,9 @@ impl Slot {
     /// Replaces the owner's word, for a caller who holds a reference.
     #[inline(always)]
     pub(crate) fn replace(&self, word: u64) -> u64 {
+        #[cfg(loom)]
         if planted(Mutation::ReplaceInTwoSteps) {
-            // AcqRel: as below; what is left out is that it is one step.
-            let old = self.word.fetch_or(0, Ordering::AcqRel);
-            // AcqRel: as above.
-            self.word.swap(word, Ordering::AcqRel);
-            return old;
+            return self.replace_in_two_steps(word);
         }
         // AcqRel: release pairs with the acquire of `word` and `find`; acquire
         // with the release of whoever put the old word there.
