@@ -128,3 +128,67 @@ impl Space {
         size_of::<Space>() + self.tree.memory_bytes()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::error::Error;
+    use crate::owned::SpaceRef;
+    use crate::pasid::{Pasid, PasidWidth};
+    use crate::range::PasidRange;
+    use crate::{Owned, Space};
+    use std::vec::Vec;
+
+    /// A space in which every PASID has one generation left.
+    fn nearly_used_up(width: u8) -> Space {
+        let mut space = Space::with_reserved(PasidWidth::new(width).unwrap(), &[]);
+        space.tree = space.tree.starting_at(u32::MAX);
+        space
+    }
+
+    #[test]
+    fn a_pasid_out_of_generations_is_never_handed_out_again() {
+        let mut space = nearly_used_up(9);
+        let seven = Pasid::from_u16(7);
+        let handle = space.alloc(seven.into(), 1).unwrap().handle(); // freed at once
+        assert_eq!(handle.generation(), u32::MAX);
+
+        let range = PasidRange::single(seven);
+        assert_eq!(
+            space.alloc(seven.into(), 1).err(),
+            Some(Error::Exhausted { range })
+        );
+        assert_eq!(space.alloc_at(seven, 1).err(), Some(Error::InUse(seven)));
+        assert_eq!(space.reserve(seven), Err(Error::InUse(seven)));
+        assert_eq!(space.unreserve(seven), Err(Error::NotFound(seven)));
+        assert_eq!(space.find(seven), Err(Error::NotFound(seven)));
+        assert_eq!(space.get_at(seven).err(), Some(Error::NotFound(seven)));
+        assert_eq!(space.get(handle).err(), Some(Error::Stale(handle)));
+        assert_eq!(space.revoke(handle), Err(Error::Stale(handle)));
+        assert!(!space.any_live(space.range()));
+        // Its memory is what remembers it.
+        assert_eq!(space.shrink(), 0);
+        assert_eq!(space.alloc_at(seven, 1).err(), Some(Error::InUse(seven)));
+
+        // All others can be had once.
+        let others: Vec<Owned<_>> =
+            core::iter::from_fn(|| space.alloc(space.range(), 1).ok()).collect();
+        assert_eq!(others.len(), 511);
+        drop(others);
+        let range = space.range();
+        assert_eq!(
+            space.alloc(range, 1).err(),
+            Some(Error::Exhausted { range })
+        );
+    }
+
+    #[test]
+    fn a_leaf_with_high_generations_does_not_become_everyone_s_floor() {
+        let mut space = Space::new(PasidWidth::MAX);
+        space.tree = space.tree.starting_at(u32::MAX / 2);
+        drop(space.alloc(space.range(), 1).unwrap());
+        assert_eq!(space.shrink(), 0);
+        let elsewhere = PasidRange::single(Pasid::from_u16(0x8000));
+        let generation = space.alloc(elsewhere, 1).unwrap().handle().generation();
+        assert_eq!(generation, u32::MAX / 2);
+    }
+}

@@ -265,6 +265,13 @@ impl Tree {
         self.width
     }
 
+    /// The same tree, whose first allocations have generation `floor`.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn starting_at(mut self, floor: u32) -> Tree {
+        self.floor = floor;
+        self
+    }
+
     // ---- Look-up -------------------------------------------------------------
 
     #[inline(always)]
