@@ -29,6 +29,9 @@ enum Work {
     Lines(fn(&Project) -> Vec<CommandLine>),
     /// Command lines that run tests; one that runs none fails too.
     Tests(fn(&Project) -> Vec<CommandLine>),
+    /// Likewise, where every test program has to run some: behind a cfg that is not
+    /// set a file is empty, and passes.
+    Programs(fn(&Project) -> Vec<CommandLine>),
     /// A check that looks at results itself. It prints the lines that it runs.
     Function {
         describe: &'static str,
@@ -104,18 +107,18 @@ pub(crate) const CHECKS: &[Check] = &[
         about: "Real threads against a shadow, with lost races counted",
         in_ci: true,
         needs: None,
-        work: Work::Tests(stress),
+        work: Work::Programs(stress),
     },
     Check {
         name: "loom",
         about: "The models, at two preemptions",
         in_ci: true,
         needs: None,
-        work: Work::Tests(loom),
+        work: Work::Programs(loom),
     },
     Check {
         name: "msrv",
-        about: "The library with the oldest compiler it promises to build with",
+        about: "Each package with the oldest compiler it promises to build with",
         in_ci: true,
         needs: None,
         work: Work::Function {
@@ -185,8 +188,9 @@ fn doc(_: &Project) -> Vec<CommandLine> {
 }
 
 fn unit(_: &Project) -> Vec<CommandLine> {
-    // The models, the benchmarks and the fuzz target have checks of their own.
-    let others = "--exclude loom-tests --exclude pasid-benches --exclude pasid-fuzz";
+    // The models and the fuzz target have checks of their own. What the benchmarks
+    // are made of has tests here; cargo runs the benchmarks only if told to.
+    let others = "--exclude loom-tests --exclude pasid-fuzz";
     vec![
         CommandLine::cargo(&format!("test --workspace {others} --all-features")),
         CommandLine::cargo("test -p pasid --no-default-features"),
@@ -203,7 +207,7 @@ fn stress(project: &Project) -> Vec<CommandLine> {
 fn loom(project: &Project) -> Vec<CommandLine> {
     // The iteration counts are part of the result, so passing tests show what
     // they printed.
-    let line = CommandLine::cargo("test -p loom-tests --profile loom")
+    let line = CommandLine::cargo("test -p loom-tests --profile loom --test *")
         .env("RUSTFLAGS", "--cfg loom -D warnings")
         .env("LOOM_MAX_PREEMPTIONS", "2")
         .env("LOOM_MAX_BRANCHES", "10000")
@@ -233,7 +237,7 @@ pub(crate) fn list(project: &Project) {
             check.about
         );
         match &check.work {
-            Work::Lines(lines) | Work::Tests(lines) => {
+            Work::Lines(lines) | Work::Tests(lines) | Work::Programs(lines) => {
                 for line in lines(project) {
                     println!("  $ {line}");
                 }
@@ -261,26 +265,46 @@ pub(crate) fn run(project: &Project, check: &Check) -> Result<Outcome> {
             }
             Ok(Outcome::passed())
         }
-        Work::Tests(lines) => {
-            let mut total = 0;
-            for line in lines(project) {
-                let (status, count) = line.run_counting(&project.root)?;
-                if !status.success() {
-                    return Ok(Outcome::Failed(format!("`{line}`: {status}")));
-                }
-                if count == 0 {
-                    return Ok(Outcome::Failed(format!("`{line}` ran no test")));
-                }
-                total += count;
-            }
-            Ok(Outcome::Passed(format!("{total} tests")))
-        }
+        Work::Tests(lines) => run_tests(project, &lines(project), false),
+        Work::Programs(lines) => run_tests(project, &lines(project), true),
     }
+}
+
+/// Runs lines that run tests, and says how many passed. Each line has to run some,
+/// and so has each test program if `in_each`.
+fn run_tests(project: &Project, lines: &[CommandLine], in_each: bool) -> Result<Outcome> {
+    let mut total = 0;
+    for line in lines {
+        let (status, counts) = line.run_counting(&project.root)?;
+        if !status.success() {
+            return Ok(Outcome::Failed(format!("`{line}`: {status}")));
+        }
+        if let Some(fault) = too_few(&counts, in_each) {
+            return Ok(Outcome::Failed(format!("`{line}` ran {fault}")));
+        }
+        total += counts.iter().sum::<usize>();
+    }
+    Ok(Outcome::Passed(format!("{total} tests")))
+}
+
+/// What is wrong with the counts of a line's test programs.
+fn too_few(counts: &[usize], in_each: bool) -> Option<&'static str> {
+    if counts.iter().all(|&count| count == 0) {
+        return Some("no test");
+    }
+    (in_each && counts.contains(&0)).then_some("a test program without a test")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::CHECKS;
+    use super::{CHECKS, too_few};
+
+    #[test]
+    fn programs_without_tests_are_found() {
+        assert!(too_few(&[], false).is_some() && too_few(&[0, 0], false).is_some());
+        assert!(too_few(&[0, 3], false).is_none() && too_few(&[2, 3], true).is_none());
+        assert!(too_few(&[0, 3], true).is_some());
+    }
 
     #[test]
     fn every_check_has_a_name_of_its_own() {

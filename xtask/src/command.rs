@@ -8,13 +8,15 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 /// Where the project is, and where its builds go.
 pub(crate) struct Project {
     /// The repository's root; every command line is run from here.
     pub(crate) root: PathBuf,
-    /// Cargo's target folder, as the environment sets it or as it is by default.
+    /// Cargo's target folder, as cargo says; below the root it is relative, for
+    /// lines that are easier to read.
     pub(crate) target: PathBuf,
     /// How long `cargo xtask fuzz` runs.
     pub(crate) fuzz_seconds: u32,
@@ -32,8 +34,14 @@ impl Project {
             .parent()
             .context("xtask has no parent folder")?
             .to_path_buf();
-        let target =
-            env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+        // The environment and several files can name the folder: cargo knows.
+        let line = CommandLine::cargo("metadata --format-version 1 --no-deps");
+        let output = line.output(&root)?;
+        ensure!(output.success, "`{line}`: {}", output.stderr);
+        let metadata: Value = serde_json::from_str(&output.stdout)?;
+        let target = metadata["target_directory"].as_str();
+        let target = Path::new(target.context("cargo names no target folder")?);
+        let target = target.strip_prefix(&root).unwrap_or(target).to_path_buf();
         Ok(Project {
             root,
             target,
@@ -97,24 +105,24 @@ impl CommandLine {
             .with_context(|| format!("cannot start `{}`", self.program))
     }
 
-    /// Like [`CommandLine::run`], and counts the tests that passed, as their
-    /// runner says in its closing lines.
-    pub(crate) fn run_counting(&self, root: &Path) -> Result<(ExitStatus, usize)> {
+    /// Like [`CommandLine::run`], and counts for each test program the tests that
+    /// passed, as it says in its closing line.
+    pub(crate) fn run_counting(&self, root: &Path) -> Result<(ExitStatus, Vec<usize>)> {
         println!("$ {self}");
         let mut child = self
             .command(root)
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start `{}`", self.program))?;
-        let mut count = 0;
+        let mut counts = Vec::new();
         if let Some(stdout) = child.stdout.take() {
             for line in BufReader::new(stdout).split(b'\n') {
                 let line = String::from_utf8_lossy(&line?).into_owned();
                 println!("{line}");
-                count += passed_in(&line).unwrap_or(0);
+                counts.extend(passed_in(&line));
             }
         }
-        Ok((child.wait()?, count))
+        Ok((child.wait()?, counts))
     }
 
     /// Runs the line without showing it, and returns what it printed.

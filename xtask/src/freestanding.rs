@@ -117,7 +117,7 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
     Ok(match faults {
         0 => Outcome::Passed(format!(
             "{}: {} data calls reach nothing outside, {} control calls the allocator alone, {} canaries found",
-            build.place(),
+            build.target,
             data.len(),
             control.len(),
             CANARIES.len()
@@ -130,8 +130,9 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
 struct Build<'a> {
     project: &'a Project,
     linker: Linker,
-    /// The target's name, or none for the host.
-    target: Option<&'static str>,
+    /// The target's name, also for the host: where the environment or a file names
+    /// another target, it does not count here.
+    target: String,
     folder: PathBuf,
 }
 
@@ -144,11 +145,11 @@ impl<'a> Build<'a> {
                 .output(&project.root)
         };
         let folder = project.absolute_target("freestanding");
-        let build = |linker, target| {
+        let build = |linker, target: &str| {
             Some(Build {
                 project,
                 linker,
-                target,
+                target: target.to_owned(),
                 folder,
             })
         };
@@ -159,7 +160,7 @@ impl<'a> Build<'a> {
         let lld = PathBuf::from(rustc(&["--print", "sysroot"])?.stdout.trim())
             .join(format!("lib/rustlib/{host}/bin/rust-lld"));
         if Path::new(libraries.trim()).exists() && lld.exists() {
-            return Ok(build(Linker::RustLld(lld), Some(BARE_TARGET)));
+            return Ok(build(Linker::RustLld(lld), BARE_TARGET));
         }
         println!("(the target {BARE_TARGET} is not installed: building for the host, {host})");
         let elf = ["linux", "freebsd", "netbsd", "openbsd", "illumos"];
@@ -168,32 +169,25 @@ impl<'a> Build<'a> {
             .succeeds(&project.root);
         let usable = cc && elf.iter().any(|system| host.contains(system));
         Ok(if usable {
-            build(Linker::Cc, None)
+            build(Linker::Cc, host)
         } else {
             None
         })
-    }
-
-    fn place(&self) -> &'static str {
-        self.target.unwrap_or("host")
     }
 
     /// Builds the static library and returns its path.
     fn library(&self, features: &[&str]) -> Result<PathBuf> {
         let mut line =
             CommandLine::cargo("build --release --manifest-path xtask/freestanding/Cargo.toml")
+                .args(["--target", &self.target])
                 .env("CARGO_TARGET_DIR", self.project.target_for("freestanding"));
-        let mut output = self.folder.clone();
-        if let Some(target) = self.target {
-            line = line.args(["--target", target]);
-            output.push(target);
-        }
         if !features.is_empty() {
             line = line.args(["--features", &features.join(",")]);
         }
         let status = line.run(&self.project.root)?;
         ensure!(status.success(), "`{line}`: {status}");
-        Ok(output.join("release/libpasid_freestanding.a"))
+        let library = "release/libpasid_freestanding.a";
+        Ok(self.folder.join(&self.target).join(library))
     }
 
     /// Links with only `roots` kept, prints what is there, and counts what must

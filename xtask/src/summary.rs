@@ -55,6 +55,10 @@ impl Summary {
         self.count("failed")
     }
 
+    pub(crate) fn skipped(&self) -> usize {
+        self.count("skipped")
+    }
+
     fn count(&self, word: &str) -> usize {
         self.rows
             .iter()
@@ -112,6 +116,6 @@ mod tests {
             text.contains("no tool") && text.contains("cannot start"),
             "{text}"
         );
-        assert_eq!(summary.failed(), 1);
+        assert_eq!((summary.failed(), summary.skipped()), (1, 1));
     }
 }
