@@ -21,6 +21,9 @@ pub use error::{MachineError, Problem};
 /// Where Linux lists the devices of this machine.
 const THIS_MACHINE: &str = "/sys/bus/pci/devices";
 
+/// How long a configuration space is.
+const CONFIG_LEN: usize = 4096;
+
 /// The devices of a machine, in the order of the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
@@ -81,6 +84,10 @@ impl Pasids {
                 iommu: None,
             }),
             Ok(None) => Ok(Pasids::None),
+            // All of it is there, so what cannot be read reads as all ones.
+            Err(Error::ConfigSpaceTruncated { .. }) if config.len() == CONFIG_LEN => {
+                Ok(Pasids::Unreadable(Unreadable::Blocked))
+            }
             Err(Error::ConfigSpaceTruncated { .. }) => Ok(Pasids::Unreadable(Unreadable::Denied)),
             Err(Error::DeviceGone) => Ok(Pasids::Unreadable(Unreadable::Gone)),
             Err(error) => Err(error),
@@ -88,13 +95,15 @@ impl Pasids {
     }
 }
 
-/// Why a device's capabilities cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a device's capabilities cannot be read; first those with the easiest remedy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unreadable {
     /// The extended configuration space was not shown, as to all but root.
     Denied,
     /// The extended configuration space is not in the dump.
     NotDumped,
+    /// The platform answers for the extended configuration space, with all ones.
+    Blocked,
     /// The device answers with all ones.
     Gone,
 }
@@ -105,6 +114,7 @@ impl Unreadable {
         match self {
             Unreadable::Denied => "run as root",
             Unreadable::NotDumped => "run as root, and lspci with -xxxx",
+            Unreadable::Blocked => "the platform hides the extended configuration space",
             Unreadable::Gone => "the device does not answer",
         }
     }

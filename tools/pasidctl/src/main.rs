@@ -6,6 +6,8 @@ mod probe;
 mod run;
 
 use std::error::Error;
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -39,9 +41,15 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args).map_err(Into::into),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("pasidctl: {error}");
+        complain(&error);
         ExitCode::from(BAD_INPUT)
     })
+}
+
+/// Says in one line what is wrong. Where not even that can be written, the exit
+/// code says it alone.
+fn complain(what: &dyn Display) {
+    let _ = writeln!(io::stderr(), "pasidctl: {what}");
 }
 
 /// Says in one line what is wrong with the arguments, as everything else that is
@@ -60,6 +68,6 @@ fn refuse(error: &clap::Error) -> ExitCode {
     let lines = rendered.lines().map(str::trim);
     let message: Vec<&str> = lines.take_while(|line| !line.is_empty()).collect();
     let message = message.join(" ");
-    eprintln!("pasidctl: {}", message.trim_start_matches("error: "));
+    complain(&message.trim_start_matches("error: "));
     ExitCode::from(BAD_INPUT)
 }

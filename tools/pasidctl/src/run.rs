@@ -31,6 +31,7 @@ use hdrhistogram::CreationError;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pasid::{Pasid, Space};
 
+use crate::complain;
 use crate::machine::MachineError;
 use measure::Meter;
 use plan::Plan;
@@ -59,6 +60,16 @@ pub enum RunError {
     NoPasids {
         /// Where the machine comes from.
         origin: String,
+    },
+    /// The machine may have it, and does not show it.
+    #[error(
+        "{origin}: no device shows PASID support, and what there may be is unreadable: {reason}"
+    )]
+    Unreadable {
+        /// Where the machine comes from.
+        origin: String,
+        /// Why, and what to do about it.
+        reason: &'static str,
     },
     /// The width asked for is more than any device has.
     #[error("a width of {width} bits is more than the {widest} of the widest device ({origin})")]
@@ -116,7 +127,7 @@ pub fn run(args: &Args) -> Result<ExitCode, RunError> {
         result => result?,
     }
     for complaint in report.complaints() {
-        eprintln!("pasidctl: {complaint}");
+        complain(&complaint);
     }
     Ok(if report.is_broken() {
         ExitCode::from(BROKEN)

@@ -132,6 +132,22 @@ fn a_device_that_is_gone_does_not_hide_the_others() {
 }
 
 #[test]
+fn an_extended_space_of_ones_has_a_reason_of_its_own() {
+    let folder = Folder::new();
+    let mut config = Config::express();
+    for offset in (0x100..0x1000).step_by(4) {
+        config = config.word(offset, u32::MAX);
+    }
+    let devices = probe(&folder, dump("00:02.0 Device 1234:5678", &config));
+    assert_eq!(
+        devices[0]["unreadable"],
+        "the platform hides the extended configuration space"
+    );
+    // The text may know more.
+    assert_eq!(probe(&folder, dump(TEXT, &config))[0]["width"], 20);
+}
+
+#[test]
 fn a_width_of_zero_has_no_last_pasid() {
     let folder = Folder::new();
     let config = Config::express().pasid(0x0004, 0x0000);
@@ -191,15 +207,25 @@ fn windows_line_ends_make_no_difference() {
     assert_eq!(probe(&folder, dump)[0]["width"], 20);
 }
 
-#[test]
-fn bad_input_is_one_sentence_and_exit_code_2() {
+/// Checks that each content is refused with a message that says what it must.
+fn check_refused(cases: &[(&str, Vec<u8>, &str)]) {
     let folder = Folder::new();
-    let good = Config::express().pasid(0x1404, 0x0005);
-    let looping = Config::express()
-        .word(0x100, 0x2001_0001)
-        .word(0x200, 0x1001_0001);
-    let below = Config::express().word(0x100, 0x0401_0001);
-    let cases: [(&str, Vec<u8>, &str); 18] = [
+    for (name, content, expected) in cases {
+        let file = folder.write("dump", content);
+        for arguments in [
+            &["probe", "--json", "--lspci", &file][..],
+            &["probe", "--lspci", &file],
+        ] {
+            let message = pasidctl(arguments).refused(name);
+            assert!(message.contains(expected), "{name}: {message}");
+            assert!(message.contains(&file), "{name}: {message}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_dump_is_refused() {
+    check_refused(&[
         ("empty", Vec::new(), "the file is empty"),
         ("blank", b"\n  \n".to_vec(), "the file is empty"),
         ("binary", vec![0; 4096], "not text"),
@@ -214,6 +240,22 @@ fn bad_input_is_one_sentence_and_exit_code_2() {
             format!("{TEXT}So much for that.\n").into(),
             "line 8 is no output",
         ),
+    ]);
+    let folder = Folder::new();
+    let missing = folder.path("nowhere");
+    let message = pasidctl(&["probe", "--lspci", &missing]).refused("missing");
+    assert!(message.contains("No such file"), "{message}");
+    let message = pasidctl(&["probe", "--lspci", &folder.path("")]).refused("directory");
+    assert!(message.contains("directory"), "{message}");
+}
+
+#[test]
+fn a_device_that_is_wrong_is_refused() {
+    let looping = Config::express()
+        .word(0x100, 0x2001_0001)
+        .word(0x200, 0x1001_0001);
+    let below = Config::express().word(0x100, 0x0401_0001);
+    check_refused(&[
         (
             "width 31 in bytes",
             dump(TEXT, &Config::express().pasid(0x1f04, 1)).into(),
@@ -239,6 +281,13 @@ fn bad_input_is_one_sentence_and_exit_code_2() {
             dump(TEXT, &below).into(),
             "the capability list is broken",
         ),
+    ]);
+}
+
+#[test]
+fn a_dump_that_is_cut_off_or_damaged_is_refused() {
+    let good = Config::express().pasid(0x1404, 0x0005);
+    check_refused(&[
         (
             "cut in a row",
             cut(&dump(TEXT, &good), 2000).into(),
@@ -257,12 +306,32 @@ fn bad_input_is_one_sentence_and_exit_code_2() {
         (
             "cut in the text",
             cut(TEXT, 100).into(),
-            "the text ends early",
+            "line 3 has no end",
         ),
         (
             "cut in the width",
             cut(TEXT, TEXT.find("14\n").unwrap() + 1).into(),
-            "line 4",
+            "line 4 has no end",
+        ),
+        (
+            "cut after a line of the text",
+            cut(TEXT, TEXT.len() - 1).into(),
+            "no empty line",
+        ),
+        (
+            "cut after 64 bytes",
+            format!("{TEXT}{}", rows(&good.bytes()[..64])).into(),
+            "no empty line",
+        ),
+        (
+            "width cut off",
+            TEXT.replace(": 14", ": 1").into(),
+            "line 4 cannot be understood",
+        ),
+        (
+            "listed twice",
+            format!("{TEXT}{TEXT}").into(),
+            "listed twice",
         ),
         (
             "a row missing",
@@ -274,25 +343,7 @@ fn bad_input_is_one_sentence_and_exit_code_2() {
             b"00:02.0 Device 1234:5678\n".to_vec(),
             "made without -vv",
         ),
-    ];
-    for (name, content, expected) in cases {
-        let file = folder.write("dump", content);
-        for json in [false, true] {
-            let arguments: &[&str] = if json {
-                &["probe", "--json", "--lspci"]
-            } else {
-                &["probe", "--lspci"]
-            };
-            let message = pasidctl(&[arguments, &[&file]].concat()).refused(name);
-            assert!(message.contains(expected), "{name}: {message}");
-            assert!(message.contains(&file), "{name}: {message}");
-        }
-    }
-    let missing = folder.path("nowhere");
-    let message = pasidctl(&["probe", "--lspci", &missing]).refused("missing");
-    assert!(message.contains("No such file"), "{message}");
-    let message = pasidctl(&["probe", "--lspci", &folder.path("")]).refused("directory");
-    assert!(message.contains("directory"), "{message}");
+    ]);
 }
 
 fn cut(text: &str, len: usize) -> &str {

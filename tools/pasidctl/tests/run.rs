@@ -5,7 +5,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Config, Folder, dump, pasidctl};
+use common::{Config, Folder, dump, pasidctl, rows};
 use serde_json::Value;
 
 const RULES: [&str; 8] = [
@@ -138,11 +138,38 @@ fn the_space_is_that_of_the_machine() {
     assert!(message.contains("more than the 16"), "{message}");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn where_complaints_cannot_be_written_the_exit_code_says_it() {
+    use std::fs::OpenOptions;
+    use std::process::{Command, Stdio};
+
+    let cases: [(&[&str], i32); 3] = [
+        (&["run", "--lspci", "/nowhere"], 2),
+        (&["run", "--width", "31"], 2),
+        (&["run", "--seconds", "1", "--plant", "M5"], 1),
+    ];
+    for (arguments, code) in cases {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let status = Command::new(env!("CARGO_BIN_EXE_pasidctl"))
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(full)
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(code), "{arguments:?}");
+    }
+}
+
 #[test]
 fn bad_input_is_refused_in_one_sentence() {
     let folder = Folder::new();
     let without = folder.write("dump", dump("01:00.0 Ethernet", &Config::express()));
-    let cases: [(&[&str], &str); 15] = [
+    let hidden = folder.write("hidden", {
+        let rows = rows(&Config::express().bytes()[..64]);
+        format!("01:00.0 Ethernet\n{rows}\n")
+    });
+    let cases: [(&[&str], &str); 16] = [
         (&["--width", "31"], "1 to 20 bits"),
         (&["--width", "0"], "1 to 20 bits"),
         (&["--width", "wide"], "1 to 20 bits"),
@@ -161,6 +188,7 @@ fn bad_input_is_refused_in_one_sentence() {
         (&["--lspci", "a", "--sysfs", "b"], "--sysfs"),
         (&["--lspci", "/nowhere"], "/nowhere"),
         (&["--lspci", &without], "no device has PASID support"),
+        (&["--lspci", &hidden], "unreadable: run as root"),
     ];
     for (arguments, expected) in cases {
         let name = arguments.join(" ");

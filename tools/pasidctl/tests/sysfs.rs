@@ -117,6 +117,16 @@ fn a_virtual_function_has_the_capability_of_its_physical_one() {
 }
 
 #[test]
+fn a_virtual_function_whose_physical_one_is_missing_is_refused() {
+    let folder = Folder::new();
+    add(&folder, "0000:03:00.1", Config::express().bytes());
+    folder.link("devices/0000:03:00.1/physfn", "../0000:03:00.0");
+    let run = pasidctl(&["probe", "--sysfs", &folder.path("devices")]);
+    let message = run.refused("physfn");
+    assert!(message.contains("physfn") && message.contains("No such file"));
+}
+
+#[test]
 fn without_root_a_device_is_unreadable_and_not_none() {
     let folder = Folder::new();
     add(&folder, "0000:00:02.0", &capable().bytes()[..64]);

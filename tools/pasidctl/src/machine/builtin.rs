@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{Device, Machine, MachineError, Pasids, Problem, ids_of};
+use super::{CONFIG_LEN, Device, Machine, MachineError, Pasids, Problem, ids_of};
 
 /// What was seen of one device's configuration space.
 struct Seen {
@@ -43,7 +43,7 @@ const DSA: Seen = Seen {
 /// # Errors
 /// None that can be met: the bytes are decoded like any others.
 pub fn builtin() -> Result<Machine, MachineError> {
-    let mut config = [0; 4096];
+    let mut config = [0; CONFIG_LEN];
     for (offset, bytes) in DSA.bytes {
         for (place, byte) in config.iter_mut().skip(*offset).zip(*bytes) {
             *place = *byte;

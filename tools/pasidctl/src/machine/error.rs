@@ -62,6 +62,24 @@ pub enum Problem {
         /// The device's address.
         address: String,
     },
+    /// The end of the last device is missing.
+    #[error("{address}: no empty line comes after it, as lspci ends a device: the dump is cut off")]
+    NoEnd {
+        /// The device's address.
+        address: String,
+    },
+    /// The last line has no end.
+    #[error("line {line} has no end: the dump is cut off")]
+    LineCutOff {
+        /// The number of the line, from 1.
+        line: usize,
+    },
+    /// A device is there twice.
+    #[error("{address}: the device is listed twice: these are several dumps, or one is damaged")]
+    ListedTwice {
+        /// The device's address.
+        address: String,
+    },
     /// A line about PASIDs is not as `lspci` writes it.
     #[error("line {line} cannot be understood: the dump is cut off or damaged")]
     Text {

@@ -13,22 +13,26 @@
 //! Where a device has bytes they are what counts, because they are what the
 //! device said. Its text is asked only where the bytes end too early.
 //!
-//! A dump that was cut off must not look like a machine without PASIDs. So the
-//! bytes must have a length that `lspci` writes, either all devices have bytes
-//! or none has, and the text of the last device must have an end.
+//! A dump that was cut off must not look like a machine without PASIDs, or with
+//! fewer devices. So its last line must have an end, the bytes must have a length
+//! that `lspci` writes, either all devices have bytes or none has, and the last
+//! device must have its end: the empty line that `lspci` writes after each, or all
+//! 4096 bytes. A dump that is cut there is what `lspci` writes on a machine that
+//! has no further devices, so nothing can tell the two apart.
 
 mod text;
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
-use super::{Device, Machine, MachineError, Pasids, Problem, Unreadable, ids_of};
+use super::{CONFIG_LEN, Device, Machine, MachineError, Pasids, Problem, Unreadable, ids_of};
 use text::Text;
 
 /// The lengths of a configuration space in a dump: what is shown to all, and
 /// to all of a CardBus bridge, the conventional part, and everything.
-const LENGTHS: [usize; 4] = [64, 128, 256, 4096];
+const LENGTHS: [usize; 4] = [64, 128, 256, CONFIG_LEN];
 
 /// A full dump of four thousand devices is shorter.
 const FILE_LEN_LIMIT: u64 = 64 << 20;
@@ -73,10 +77,17 @@ struct Block<'a> {
     ids: Option<(u16, u16)>,
     text: Text,
     bytes: Vec<u8>,
+    /// The last line was the empty one that ends a device.
+    ended: bool,
 }
 
 fn parse(dump: &str) -> Result<Vec<Device>, Problem> {
+    if !dump.ends_with('\n') {
+        let line = dump.lines().count();
+        return Err(Problem::LineCutOff { line });
+    }
     let blocks = blocks(dump)?;
+    refuse_twins(&blocks)?;
     let with_bytes = blocks.iter().any(|block| !block.bytes.is_empty());
     let last = blocks.len().saturating_sub(1);
     blocks
@@ -84,6 +95,20 @@ fn parse(dump: &str) -> Result<Vec<Device>, Problem> {
         .enumerate()
         .map(|(index, block)| block.into_device(with_bytes, index == last))
         .collect()
+}
+
+/// Two devices with one address are no machine.
+fn refuse_twins(blocks: &[Block]) -> Result<(), Problem> {
+    let mut seen = HashSet::with_capacity(blocks.len());
+    for Block { address, .. } in blocks {
+        // `lspci` leaves out the domain if there is no other.
+        let place = address.strip_prefix("0000:").unwrap_or(address);
+        if !seen.insert(place.to_ascii_lowercase()) {
+            let address = (*address).to_owned();
+            return Err(Problem::ListedTwice { address });
+        }
+    }
+    Ok(())
 }
 
 fn blocks(dump: &str) -> Result<Vec<Block<'_>>, Problem> {
@@ -97,16 +122,18 @@ fn blocks(dump: &str) -> Result<Vec<Block<'_>>, Problem> {
                 ids,
                 text: Text::default(),
                 bytes: Vec::new(),
+                ended: false,
             });
             continue;
         }
         let block = blocks.last_mut();
         match (block, line.trim()) {
             // Blanks alone are what is left of a line that was cut off.
-            (Some(block), "") if line.is_empty() => block.text.end(),
+            (Some(block), "") if line.is_empty() => block.ended = true,
             (_, "") => {}
             (None, _) => return Err(Problem::Noise { line: number }),
             (Some(block), trimmed) if line.starts_with([' ', '\t']) => {
+                block.ended = false;
                 block.text.add(trimmed, number)?;
             }
             (Some(block), trimmed) => block.add_row(trimmed, number)?,
@@ -185,6 +212,7 @@ impl Block<'_> {
         match bytes {
             Some(bytes) if bytes.len() == 16 && offset == self.bytes.len() => {
                 self.bytes.extend(bytes);
+                self.ended = false;
                 Ok(())
             }
             _ => Err(Problem::Row { line }),
@@ -194,18 +222,21 @@ impl Block<'_> {
     fn into_device(self, with_bytes: bool, last: bool) -> Result<Device, Problem> {
         let address = self.address.to_owned();
         let len = self.bytes.len();
+        let cut = last && !self.ended && len != CONFIG_LEN;
         let pasids = if !with_bytes {
-            self.text.pasids(&address, last)?
+            self.text.pasids(&address, cut)?
         } else if len == 0 {
             return Err(Problem::NoBytes { address });
         } else if !LENGTHS.contains(&len) {
             return Err(Problem::BytesCutOff { address, len });
+        } else if cut {
+            return Err(Problem::NoEnd { address });
         } else {
             match Pasids::of_config(&self.bytes) {
                 // Bytes that say nothing leave it to the text.
-                Ok(Pasids::Unreadable(why @ Unreadable::Denied)) => self
+                Ok(Pasids::Unreadable(why @ (Unreadable::Denied | Unreadable::Blocked))) => self
                     .text
-                    .capability(&address)?
+                    .known(&address)?
                     .unwrap_or(Pasids::Unreadable(match len {
                         256 => Unreadable::NotDumped,
                         _ => why,
@@ -246,6 +277,17 @@ mod tests {
 \t\tPASIDCap: Exec- Priv+, Max PASID Width: 14
 \t\tPASIDCtl: Enable+ Exec- Priv+
 \tKernel driver in use: idxd
+";
+
+    /// Another device, of 16 bits.
+    const SECOND: &str = "\
+e1:00.0 Ethernet controller: Example Corp. Adapter [1234:5678]
+\tCapabilities: [40] Express (v2) Endpoint, MSI 00
+\tCapabilities: [2d0 v1] Process Address Space ID (PASID)
+\t\tPASIDCap: Exec+ Priv+, Max PASID Width: 10
+\t\tPASIDCtl: Enable- Exec- Priv-
+\tKernel driver in use: example
+\tKernel modules: example
 ";
 
     fn rows(config: &[u8]) -> String {
@@ -320,27 +362,80 @@ mod tests {
     }
 
     #[test]
-    fn no_beginning_of_a_dump_is_taken_for_a_machine_without_pasids() {
-        let full = format!("{TEXT}{}\n", rows(&config()));
-        assert_eq!(width(&parse(&full).unwrap()[0]), Some(20));
-        let (header, _) = TEXT.split_once('\n').unwrap();
-        let bytes_only = format!("{header}\n{}", rows(&config()));
-        for dump in [full, bytes_only] {
-            // All places in the text, and all kinds of places in the rows.
-            for cut in (1..500).chain((500..dump.len()).step_by(17)) {
-                let Ok(devices) = parse(&dump[..cut]) else {
+    fn no_beginning_of_a_dump_is_taken_for_the_machine() {
+        let (first, _) = TEXT.split_once('\n').unwrap();
+        let (second, _) = SECOND.split_once('\n').unwrap();
+        let bytes = rows(&config());
+        for (first, second, bytes) in [
+            (TEXT, SECOND, ""),
+            (TEXT, SECOND, &bytes),
+            (&format!("{first}\n"), &format!("{second}\n"), &bytes),
+        ] {
+            let first = format!("{first}{bytes}\n");
+            let dump = format!("{first}{second}{bytes}\n");
+            assert_eq!(parse(&dump).unwrap().len(), 2);
+            for cut in 0..dump.len() {
+                // Of rows not every place.
+                if cut > 600 && cut % 7 != 0 && !dump[..cut].ends_with('\n') {
                     continue;
-                };
-                let [device] = devices.as_slice() else {
-                    panic!("{cut}: {devices:?}")
-                };
-                match device.pasids {
-                    Pasids::None => panic!("{cut}"),
-                    Pasids::Unreadable(_) => {}
-                    Pasids::Capable { .. } => assert_eq!(width(device), Some(20), "{cut}"),
                 }
+                // A device's end: the empty line, or the last row of all bytes.
+                let ends = |len: usize| cut == len || !bytes.is_empty() && cut == len - 1;
+                let parsed = parse(&dump[..cut]);
+                let whole = match (ends(first.len()), ends(dump.len())) {
+                    (false, false) => {
+                        assert!(parsed.is_err(), "{cut}: {parsed:?}");
+                        continue;
+                    }
+                    (true, _) => 1,
+                    (_, true) => 2,
+                };
+                let devices = parsed.unwrap();
+                assert_eq!(devices.len(), whole, "{cut}");
+                assert_eq!(width(&devices[0]), Some(20), "{cut}");
             }
         }
+    }
+
+    #[test]
+    fn a_text_beside_256_bytes_says_whether_there_is_a_capability() {
+        let (head, _) = TEXT.split_once("\tCapabilities: [230").unwrap();
+        let bytes = rows(&config()[..256]);
+        let not_dumped = Pasids::Unreadable(Unreadable::NotDumped);
+        for (line, expected) in [
+            ("", not_dumped),
+            ("Capabilities: [f8] Vendor Specific", not_dumped),
+            (
+                "Capabilities: [100 v1] Advanced Error Reporting",
+                Pasids::None,
+            ),
+            ("Capabilities: [100] Null", Pasids::None),
+            ("Capabilities: [200] <chain broken>", not_dumped),
+            ("Capabilities: <access denied>", not_dumped),
+        ] {
+            let devices = parse(&format!("{head}\t{line}\n{bytes}\n")).unwrap();
+            assert_eq!(devices[0].pasids, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn an_extended_space_of_ones_is_not_for_root_to_see_either() {
+        let mut config = config();
+        config[0x100..].fill(0xff);
+        let (header, _) = TEXT.split_once('\n').unwrap();
+        let devices = parse(&format!("{header}\n{}\n", rows(&config))).unwrap();
+        assert_eq!(devices[0].pasids, Pasids::Unreadable(Unreadable::Blocked));
+    }
+
+    #[test]
+    fn an_address_is_there_once() {
+        for address in ["6a:01.0", "6A:01.0", "0000:6a:01.0"] {
+            let again = TEXT.replace("6a:01.0", address);
+            let problem = parse(&format!("{TEXT}\n{again}\n")).unwrap_err();
+            assert!(matches!(problem, Problem::ListedTwice { .. }), "{problem}");
+        }
+        let other = TEXT.replace("6a:01.0", "0001:6a:01.0");
+        assert_eq!(parse(&format!("{TEXT}\n{other}\n")).unwrap().len(), 2);
     }
 
     #[test]
@@ -348,7 +443,7 @@ mod tests {
         let rows = rows(&config());
         for (number, (end, _)) in rows.match_indices('\n').enumerate() {
             let len = (number + 1) * 16;
-            let parsed = parse(&format!("{TEXT}{}", &rows[..=end]));
+            let parsed = parse(&format!("{TEXT}{}\n", &rows[..=end]));
             assert_eq!(
                 parsed.is_ok(),
                 LENGTHS.contains(&len),

@@ -22,9 +22,7 @@ use pasid::PasidWidth;
 use pasid::limits::{amd_width, vtd_width};
 
 use super::lspci::is_address;
-use super::{Device, Machine, MachineError, Pasids, Problem, Unreadable, ids_of};
-
-const CONFIG_LEN: u64 = 4096;
+use super::{CONFIG_LEN, Device, Machine, MachineError, Pasids, Problem, Unreadable, ids_of};
 
 /// Reads a directory like `/sys/bus/pci/devices`.
 ///
@@ -65,9 +63,10 @@ fn device(directory: &Path, address: String) -> Result<Device, MachineError> {
     let config = config_of(&path)?;
     let physical = path.join("physfn");
     // A virtual function has no PASID capability: it shares its physical one's.
-    let deciding = match physical.try_exists() {
-        Ok(true) => config_of(&physical)?,
-        Ok(false) => config.clone(),
+    // A link that leads nowhere is there too: what it shares is unknown.
+    let deciding = match physical.symlink_metadata() {
+        Ok(_) => config_of(&physical)?,
+        Err(error) if is_missing(&error) => config.clone(),
         Err(error) => return Err(Problem::Io(error).at(&physical)),
     };
     let mut pasids = match deciding {
@@ -105,7 +104,7 @@ fn device(directory: &Path, address: String) -> Result<Device, MachineError> {
 fn config_of(device: &Path) -> Result<Option<Vec<u8>>, MachineError> {
     let path = device.join("config");
     let mut config = Vec::new();
-    match File::open(&path).and_then(|file| file.take(CONFIG_LEN).read_to_end(&mut config)) {
+    match File::open(&path).and_then(|file| file.take(CONFIG_LEN as u64).read_to_end(&mut config)) {
         Ok(_) => Ok(Some(config)),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(None),
         Err(error) => Err(Problem::Io(error).at(&path)),

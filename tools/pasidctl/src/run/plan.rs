@@ -7,7 +7,7 @@ use pasid::{Pasid, PasidRange, PasidWidth};
 use super::RunError;
 use super::options::Order;
 use super::process::SLOTS_LAST;
-use crate::machine::Machine;
+use crate::machine::{Machine, Pasids, Unreadable};
 
 /// Fewer devices than this are modelled several times.
 const HOLDERS_FIRST: usize = 4;
@@ -59,7 +59,7 @@ impl Plan {
     /// device is that device's matter.
     ///
     /// # Errors
-    /// [`RunError::NoPasids`] and [`RunError::TooWide`].
+    /// [`RunError::NoPasids`], [`RunError::Unreadable`] and [`RunError::TooWide`].
     pub fn new(
         machine: &Machine,
         width: Option<PasidWidth>,
@@ -76,7 +76,13 @@ impl Plan {
             .collect();
         let origin = machine.origin.clone();
         let Some(widest) = capable.iter().map(|holder| holder.width).max() else {
-            return Err(RunError::NoPasids { origin });
+            return Err(match unreadable(machine) {
+                Some(why) => RunError::Unreadable {
+                    origin,
+                    reason: why.reason(),
+                },
+                None => RunError::NoPasids { origin },
+            });
         };
         let width = width.unwrap_or(widest);
         if width > widest {
@@ -122,7 +128,7 @@ impl Plan {
         if device_last <= small_last {
             return range(0, device_last.get());
         }
-        if slot % SMALL_EVERY == 0 {
+        if slot.is_multiple_of(SMALL_EVERY) {
             return range(0, small_last.get());
         }
         if rng.u8(..16) == 0 {
@@ -148,6 +154,18 @@ impl Plan {
         }
         pasid(rng.u32(..=u32::from(SMALL_LAST).min(self.width.last().get())))
     }
+}
+
+/// Why there may be PASID-capable devices that are not seen; of several reasons
+/// the one that something can be done about.
+fn unreadable(machine: &Machine) -> Option<Unreadable> {
+    let devices = machine.devices.iter();
+    devices
+        .filter_map(|device| match device.pasids {
+            Pasids::Unreadable(why) => Some(why),
+            Pasids::None | Pasids::Capable { .. } => None,
+        })
+        .min()
 }
 
 /// `value`, or the highest PASID if it is above.

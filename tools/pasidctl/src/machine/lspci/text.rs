@@ -6,15 +6,20 @@ use pasid::{Error, PasidWidth};
 
 use super::super::{Pasids, Problem, Unreadable};
 
+/// Where the extended configuration space begins.
+const EXTENDED: u16 = 0x100;
+
 /// What the indented lines of one device say.
 #[derive(Default)]
 pub struct Text {
     /// There is at least one line.
     begun: bool,
-    /// The last line was one that ends a device.
-    ended: bool,
     /// The capabilities were hidden from whoever made the dump.
     denied: bool,
+    /// There is an extended capability, so whoever made the dump saw them.
+    extended: bool,
+    /// The list of capabilities could not be followed to its end.
+    list_broken: bool,
     group: Option<u32>,
     /// The offset of the PASID capability.
     offset: Option<u16>,
@@ -26,16 +31,7 @@ impl Text {
     /// Takes an indented line, without its indentation.
     pub fn add(&mut self, line: &str, number: usize) -> Result<(), Problem> {
         self.begun = true;
-        // `lspci` ends with these, where the device has a driver.
-        self.ended = ["Kernel driver in use: ", "Kernel modules: "]
-            .iter()
-            .any(|start| line.starts_with(start));
         self.take(line).ok_or(Problem::Text { line: number })
-    }
-
-    /// Takes an empty line, which ends a device.
-    pub fn end(&mut self) {
-        self.ended = true;
     }
 
     pub fn group(&self) -> Option<u32> {
@@ -48,10 +44,11 @@ impl Text {
             self.group = Some(rest.parse().ok()?);
         } else if let Some(rest) = line.strip_prefix("Capabilities: ") {
             self.denied |= rest.starts_with("<access denied>");
-            if let Some(place) = rest.strip_suffix("] Process Address Space ID (PASID)") {
-                let offset = place.strip_prefix('[')?.split(' ').next()?;
+            self.extended |= offset_of(rest).is_some_and(|offset| offset >= EXTENDED);
+            self.list_broken |= rest.contains("<chain ");
+            if rest.ends_with("] Process Address Space ID (PASID)") {
                 // Of several the first counts, as it does among the bytes.
-                self.offset = self.offset.or(Some(u16::from_str_radix(offset, 16).ok()?));
+                self.offset = self.offset.or(Some(offset_of(rest)?));
             }
         } else if let Some(rest) = line.strip_prefix("PASIDCap: ") {
             let (flags, width) = rest.split_once(", Max PASID Width: ")?;
@@ -75,8 +72,15 @@ impl Text {
         Some(())
     }
 
+    /// What a text beside bytes says: the capability, or that there is none
+    /// among the extended ones that it lists. `None` if it does not say.
+    pub fn known(&self, address: &str) -> Result<Option<Pasids>, Problem> {
+        let none = (self.extended && !self.list_broken).then_some(Pasids::None);
+        Ok(self.capability(address)?.or(none))
+    }
+
     /// The capability, if the text has one.
-    pub fn capability(&self, address: &str) -> Result<Option<Pasids>, Problem> {
+    fn capability(&self, address: &str) -> Result<Option<Pasids>, Problem> {
         let address = || address.to_owned();
         match (self.offset, self.capability, self.control) {
             (None, None, None) => Ok(None),
@@ -99,16 +103,19 @@ impl Text {
         }
     }
 
-    /// What the text alone says of the device.
-    pub fn pasids(&self, address: &str, last: bool) -> Result<Pasids, Problem> {
+    /// What the text alone says of the device; `cut` if its end is missing.
+    pub fn pasids(&self, address: &str, cut: bool) -> Result<Pasids, Problem> {
+        let owned = || address.to_owned();
+        if !self.begun {
+            return Err(Problem::TextCutOff { address: owned() });
+        }
+        // Behind the end of a text that was cut off there may be a capability,
+        // and other devices.
+        if cut {
+            return Err(Problem::NoEnd { address: owned() });
+        }
         if let Some(pasids) = self.capability(address)? {
             return Ok(pasids);
-        }
-        // Behind the end of a text that was cut off there may be one.
-        if !self.begun || (last && !self.ended) {
-            return Err(Problem::TextCutOff {
-                address: address.to_owned(),
-            });
         }
         Ok(if self.denied {
             Pasids::Unreadable(Unreadable::Denied)
@@ -116,6 +123,12 @@ impl Text {
             Pasids::None
         })
     }
+}
+
+/// The offset at the start of a capability such as `[230 v1] Name`.
+fn offset_of(capability: &str) -> Option<u16> {
+    let digits = capability.strip_prefix('[')?.split([' ', ']']).next()?;
+    u16::from_str_radix(digits, 16).ok()
 }
 
 /// The flags of a line such as `Exec+ Priv-`, which has to have just these.
