@@ -50,7 +50,8 @@ pub fn time(run: impl FnOnce()) -> Duration {
 ///
 /// Both do as many iterations as they are told and return how long that took. Every
 /// other round times the reference first, so that a drift of the clock speed favours
-/// neither.
+/// neither. Only whole rounds are run, and at least one for each of criterion's
+/// samples, however few iterations it wants; it is told what those would have taken.
 pub fn compare(
     criterion: &mut Criterion,
     (group, name): (&str, &str),
@@ -64,8 +65,9 @@ pub fn compare(
     let mut group = criterion.benchmark_group(group);
     group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
         bencher.iter_custom(|iterations| {
+            let rounds = (iterations / round.iterations).max(1);
             let mut total = Duration::ZERO;
-            for _ in 0..iterations / round.iterations {
+            for _ in 0..rounds {
                 let (work_time, reference_time) = if pairs.len().is_multiple_of(2) {
                     let work_time = work(round.iterations);
                     (work_time, reference(round.iterations))
@@ -79,8 +81,7 @@ pub fn compare(
                 });
                 total += work_time;
             }
-            // Too few for a round: criterion wants them done all the same.
-            total + work(iterations % round.iterations)
+            total.mul_f64(iterations as f64 / (rounds * round.iterations) as f64)
         });
     });
     group.finish();

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use fastrand::Rng;
-use pasid::{Owned, Pasid, PasidRange, PasidWidth, Policy, Space, SpaceRef};
+use pasid::{Error, Owned, Pasid, PasidRange, PasidWidth, Policy, Space, SpaceRef};
 
 /// How many PASIDs a full space has live: all of 20 bits but PASID 0.
 pub const FULL_COUNT: u32 = PasidWidth::MAX.count() - 1;
@@ -55,10 +55,48 @@ impl fmt::Display for Occupancy {
     }
 }
 
-/// Fills all of `range`, in order.
+/// Fills all of `range`, in order. The words count from 1, so each owner has
+/// another.
 pub fn fill(space: &Space, range: PasidRange) -> Vec<Owned<&Space>> {
-    let live = std::iter::from_fn(|| space.alloc(range, 0).ok());
+    let live = (1..).map_while(|word| space.alloc(range, word).ok());
     live.collect()
+}
+
+/// Shows that a pair of calls in `range` allocates and frees: a measurement of calls
+/// that fail says nothing.
+///
+/// # Panics
+/// If it does not.
+pub fn check_pair(space: &Space, range: PasidRange) {
+    let word = 0x5EED;
+    let owned = space.alloc(range, word).expect("a free PASID");
+    let pasid = owned.pasid();
+    assert!(range.contains(pasid), "{pasid} is not of {range}");
+    assert_eq!(space.find(pasid).map(|found| found.word), Ok(word));
+    drop(owned);
+    assert_eq!(space.find(pasid), Err(Error::NotFound(pasid)));
+}
+
+/// Shows that each of these is found, by number and by handle, with its own word.
+///
+/// # Panics
+/// If one is not.
+pub fn check_live(space: &Space, live: &[Owned<&Space>]) {
+    for owned in live {
+        let found = space.find(owned.pasid()).map(|found| found.word);
+        assert_eq!(found, Ok(owned.word()));
+        let reference = space.get(owned.handle()).expect("a reference");
+        assert_eq!(reference.word(), owned.word());
+    }
+}
+
+/// Shows that nothing of `range` is free.
+///
+/// # Panics
+/// If something is.
+pub fn check_full(space: &Space, range: PasidRange) {
+    let answer = space.alloc(range, 0).map(|owned| owned.pasid());
+    assert_eq!(answer, Err(Error::Exhausted { range }));
 }
 
 /// Allocates until nothing is free, then frees PASIDs at random until `occupancy`

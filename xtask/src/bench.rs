@@ -20,6 +20,37 @@ const QUICK: &str = "--sample-size 10 --warm-up-time 0.1 --measurement-time 0.3"
 /// The file that the benchmarks leave in the target folder.
 const RATIOS: &str = "pasid-ratios.json";
 
+/// The work of every row that the benchmarks leave. One that came to no round, or
+/// was not run at all, would else be missed by nobody.
+const WORK: [&str; 26] = [
+    "alloc + free, empty, lowest",
+    "alloc + free, 50 % full, lowest",
+    "alloc + free, 90 % full, lowest",
+    "alloc + free, 99 % full, lowest",
+    "alloc + free, 99.99 % full, lowest",
+    "alloc + free, empty, next",
+    "alloc + free, 50 % full, next",
+    "alloc + free, 90 % full, next",
+    "alloc + free, 99 % full, next",
+    "alloc + free, 99.99 % full, next",
+    "random churn, 50 % full",
+    "random churn, 99.99 % full",
+    "fill 2^20, a PASID",
+    "drain 2^20, a PASID",
+    "alloc, 2^20 full, after a free",
+    "alloc, 2^20 full, nothing freed since",
+    "get by handle + drop, 1,000 live",
+    "clone + drop of a Ref",
+    "find, throughput, 1,000 live",
+    "find, throughput, cached PASID",
+    "find, throughput, 2^20 live",
+    "alloc + free, two threads, a half each, lowest (goal: of spread)",
+    "get + put of one PASID, two threads",
+    "memory of an empty 20-bit space",
+    "memory after a burst and shrink",
+    "memory of a live PASID, dense",
+];
+
 /// Runs the benchmarks and prints what they measured. A goal that is missed is
 /// printed as missed and fails nothing: timings depend on the machine.
 pub(crate) fn run(project: &Project) -> Result<Outcome> {
@@ -40,12 +71,27 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
     let rows: Vec<Value> = serde_json::from_str(&text).context("the ratios are no JSON array")?;
     let rows = rows.iter().map(Row::read).collect::<Result<Vec<_>>>()?;
     print!("{}", table(&rows));
+    let work: Vec<&str> = rows.iter().map(|row| row.work.as_str()).collect();
+    if let Some(fault) = unexpected(&work) {
+        return Ok(Outcome::Failed(fault));
+    }
     let goals = rows.iter().filter(|row| row.goal.is_some()).count();
     let short = rows.iter().filter(|row| row.is_short()).count();
     Ok(Outcome::Passed(format!(
         "{} of {goals} goals reached",
         goals - short
     )))
+}
+
+/// Names the rows that are missing, and those that [`WORK`] does not know.
+fn unexpected(work: &[&str]) -> Option<String> {
+    let without = |from: &[&str], known: &[&str]| -> Vec<String> {
+        let rest = from.iter().filter(|work| !known.contains(work));
+        rest.map(|work| work.to_string()).collect()
+    };
+    let (missing, unknown) = (without(&WORK, work), without(work, &WORK));
+    (!missing.is_empty() || !unknown.is_empty())
+        .then(|| format!("rows missing: {missing:?}; rows that nobody expects: {unknown:?}"))
 }
 
 /// Refuses the file of an earlier run.
@@ -161,8 +207,18 @@ fn number(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Row, table};
+    use super::{Row, WORK, table, unexpected};
     use serde_json::Value;
+
+    #[test]
+    fn row_that_is_missing_or_new_is_named() {
+        assert_eq!(unexpected(&WORK), None);
+        let missing = unexpected(&WORK[1..]).unwrap();
+        assert!(missing.contains(WORK[0]), "{missing}");
+        let mut more = WORK.to_vec();
+        more.push("more work");
+        assert!(unexpected(&more).unwrap().contains("more work"));
+    }
 
     #[test]
     fn table_shows_the_ratio_or_the_value_and_says_what_is_short() {

@@ -10,7 +10,9 @@ use pasid::{Owned, PasidRange, Policy, Space, SpaceRef};
 use pasid_benches::reference::HotWord;
 use pasid_benches::report::{Goal, Report};
 use pasid_benches::rounds::{Round, alone, compare, time};
-use pasid_benches::spaces::{FULL_COUNT, Occupancy, fill, in_place, occupy, rng};
+use pasid_benches::spaces::{
+    FULL_COUNT, Occupancy, check_full, check_pair, fill, in_place, occupy, rng,
+};
 
 pub(crate) fn run(criterion: &mut Criterion, report: &mut Report) {
     let up_to_99 = Goal::Must(1.5, 1.25);
@@ -51,6 +53,7 @@ fn pair(
     let space = in_place(policy);
     let _live = occupy(&space, occupancy);
     let (range, hot) = (black_box(space.range()), HotWord::default());
+    check_pair(&space, range);
     let pairs = compare(
         criterion,
         ("alloc", work),
@@ -58,6 +61,7 @@ fn pair(
         |count| time(|| (0..count).for_each(|word| alloc_and_free(&space, range, word))),
         |count| time(|| (0..count).for_each(|_| black_box(&hot).allocate_and_free())),
     );
+    check_pair(&space, range);
     report.ratio(work, "R", goal, &pairs);
 }
 
@@ -69,12 +73,15 @@ fn churn(criterion: &mut Criterion, report: &mut Report, occupancy: Occupancy) {
     let work = format!("random churn, {occupancy}");
     let (mut rng, mut reference_rng) = (rng(), rng());
     let count = live.len();
+    let mut failures = 0_u64;
+    check_pair(&space, range);
     let choose = |rng: &mut Rng| rng.usize(..count);
     let mut churn = |count| {
         for word in 0..count {
             // The old owner is dropped by the assignment, after the new one is there.
-            if let Ok(new) = space.alloc(range, word) {
-                live[choose(&mut rng)] = new;
+            match space.alloc(range, word) {
+                Ok(new) => live[choose(&mut rng)] = new,
+                Err(_) => failures += 1,
             }
         }
     };
@@ -91,8 +98,14 @@ fn churn(criterion: &mut Criterion, report: &mut Report, occupancy: Occupancy) {
         |count| time(|| churn(count)),
         |count| time(|| reference(count)),
     );
+    check_pair(&space, range);
+    assert_eq!(failures, 0, "churn that found nothing free");
     report.ratio(&work, "R", Goal::None, &pairs);
 }
+
+/// Words that take as much memory as an owner.
+type Kept = [u64; 3];
+const _: () = assert!(size_of::<Kept>() == size_of::<Owned<&Space>>());
 
 /// Fills a space with memory in place, and empties it. The reference keeps as many
 /// results in as much memory.
@@ -100,14 +113,14 @@ fn fill_and_drain(criterion: &mut Criterion, report: &mut Report) {
     let space = in_place(Policy::Lowest);
     let (range, hot) = (black_box(space.range()), HotWord::default());
     let mut live: Vec<Owned<&Space>> = Vec::with_capacity(FULL_COUNT as usize);
-    let mut results: Vec<(usize, u64)> = Vec::with_capacity(FULL_COUNT as usize);
+    let mut results: Vec<Kept> = Vec::with_capacity(FULL_COUNT as usize);
     let mut reference = |count| {
         time(|| {
             for _ in 0..count {
                 results.clear();
                 for result in 0..u64::from(FULL_COUNT) {
                     black_box(&hot).allocate_and_free();
-                    results.push((0, result));
+                    results.push([0, 0, result]);
                 }
             }
         })
@@ -124,7 +137,9 @@ fn fill_and_drain(criterion: &mut Criterion, report: &mut Report) {
     let fill = |count| {
         (0..count).fold(Duration::ZERO, |sum, _| {
             live.clear();
-            sum + time(|| fill_once(&mut live))
+            let sum = sum + time(|| fill_once(&mut live));
+            assert_eq!(live.len(), FULL_COUNT as usize);
+            sum
         })
     };
     let filled = compare(criterion, ("fill", "fill"), round, fill, &mut reference);
@@ -132,10 +147,12 @@ fn fill_and_drain(criterion: &mut Criterion, report: &mut Report) {
     let drain = |count| {
         (0..count).fold(Duration::ZERO, |sum, _| {
             fill_once(&mut live);
+            assert_eq!(live.len(), FULL_COUNT as usize);
             sum + time(|| live.clear())
         })
     };
     let drained = compare(criterion, ("fill", "drain"), round, drain, &mut reference);
+    assert_eq!(space.count_live(range), 0);
     report.ratio("drain 2^20, a PASID", "R", Goal::None, &drained);
 }
 
@@ -145,6 +162,7 @@ fn full(criterion: &mut Criterion, report: &mut Report) {
     let range = black_box(space.range());
     let mut live = fill(&space, range);
     let mut rng = rng();
+    check_full(&space, range);
     let once = alone(
         criterion,
         ("full", "after a free"),
@@ -153,15 +171,18 @@ fn full(criterion: &mut Criterion, report: &mut Report) {
             (0..count).fold(Duration::ZERO, |sum, word| {
                 drop(live.swap_remove(rng.usize(..live.len())));
                 live.extend(space.alloc(range, word));
+                assert_eq!(live.len(), FULL_COUNT as usize);
                 sum + time(|| alloc_and_free(&space, range, word))
             })
         },
     );
+    check_full(&space, range);
     let work = "alloc, 2^20 full, after a free";
     report.time(work, ("µs", 1000.0), Goal::Aim(20.0), &once);
     let again = alone(criterion, ("full", "again"), Round::SHORT, |count| {
         time(|| (0..count).for_each(|word| alloc_and_free(&space, range, word)))
     });
+    check_full(&space, range);
     let work = "alloc, 2^20 full, nothing freed since";
     report.time(work, ("ns", 1.0), Goal::Aim(10.0), &again);
 }
