@@ -2,9 +2,9 @@
 //! The end of the load: everything is given back, and then all of it must be
 //! there to be handed out again.
 
-use pasid::{Error, SpaceRef};
+use pasid::{Error, Pasid, SpaceRef};
 
-use super::rules::Rule;
+use super::rules::{Rule, outcome};
 use super::worker::Worker;
 
 /// Ends all processes and empties all devices, by one thread, when the others are
@@ -30,7 +30,7 @@ pub fn finish(worker: &mut Worker<'_, '_>) {
 }
 
 /// Allocates until the space is exhausted, which must be exactly when all PASIDs
-/// but the reserved ones have been handed out.
+/// but the reserved ones have been handed out; and once more for one of them.
 fn fill(worker: &mut Worker<'_, '_>) {
     let (space, plan) = (worker.world.space, worker.world.plan);
     let range = space.range();
@@ -54,5 +54,28 @@ fn fill(worker: &mut Worker<'_, '_>) {
             .map_or("there are more".to_owned(), |error| error.to_string());
         format!("{expected} PASIDs should be free, and {count} were handed out: {end}")
     });
+    if end.is_err() && !filled.is_empty() {
+        let freed = filled.swap_remove(filled.len() / 2);
+        let pasid = freed.pasid();
+        drop(freed);
+        refill(worker, pasid);
+    }
     drop(kept);
+}
+
+/// Allocates in a space where `free` alone is free, and then none.
+fn refill(worker: &mut Worker<'_, '_>, free: Pasid) {
+    let space = worker.world.space;
+    let range = space.range();
+    let answer = space.alloc(range, 0);
+    let given = answer.as_ref().is_ok_and(|owned| owned.pasid() == free);
+    worker.expect(Rule::Exact, given, || {
+        let answer = outcome(&answer);
+        format!("alloc in a full space, when PASID {free} was given back: {answer}")
+    });
+    let full = space.alloc(range, 0);
+    let refused = full.as_ref().err() == Some(&Error::Exhausted { range });
+    worker.expect(Rule::Exact, refused || answer.is_err(), || {
+        format!("alloc in a space that is full again: {}", outcome(&full))
+    });
 }

@@ -9,16 +9,17 @@
 //! far that one is; `handle` is the raw form of its `Owned`.
 //!
 //! ```text
-//!   Empty(n) --begin_bind--> Binding(n+1) --bound-----> Bound(n+1)
-//!      ^                        |                          |
-//!      |                        +------not_bound---+   begin_exit
-//!      |                                           v       v
-//!      +-------------------------------- Empty(n+1) <--- Leaving(n+1)
-//!                                                  exited
+//!   Empty(n) --begin_bind--> Binding(n+1) --bound--> Bound(n+1)
+//!      ^                        |                        |
+//!      +-------not_bound--------+                    begin_exit
+//!                                                        v
+//!                          Empty(n+1) <--exited-- Leaving(n+1)
 //! ```
 //!
-//! A number never comes again, so two equal readings of `life` mean that it did
-//! not change in between.
+//! A process that got no PASID leaves its number to the next one: nobody has seen
+//! it, and so numbers are not used up where hardly any PASID is free. The number of
+//! a process that got one does not come again, so two equal readings of *bound* mean
+//! that the slot did not change in between.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -27,7 +28,7 @@ use crossbeam_utils::CachePadded;
 use pasid::{Handle, Owned, Space};
 
 const SLOT_BITS: u32 = 12;
-const SERIAL_BITS: u32 = 31;
+const SERIAL_BITS: u32 = 33;
 
 /// How many bits the number of a process has.
 pub const PROCESS_BITS: u32 = SLOT_BITS + SERIAL_BITS;
@@ -37,8 +38,10 @@ pub const SLOTS_LAST: usize = 1 << SLOT_BITS;
 
 /// The number of a process: its slot, and how many were in that slot before.
 ///
-/// The serial wraps after 2^31 processes in one slot: weeks, where one of
-/// thousands of slots is chosen at random.
+/// The serial wraps after 2^33 processes in one slot that got a PASID. The longest
+/// run, a day, has fewer below 99,000 a second in each slot. Should it come to that,
+/// the order of two processes is told across the wrap, and no reference or handle is
+/// kept for nearly as long as it takes a number to come again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessId(u64);
 
@@ -67,6 +70,10 @@ impl ProcessId {
     pub fn next(self) -> ProcessId {
         ProcessId::of_word(self.0 + (1 << SLOT_BITS))
     }
+
+    fn before(self) -> ProcessId {
+        ProcessId::of_word(self.0.wrapping_sub(1 << SLOT_BITS))
+    }
 }
 
 impl fmt::Display for ProcessId {
@@ -78,7 +85,7 @@ impl fmt::Display for ProcessId {
 /// How far a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It is gone, or never got its PASID.
+    /// It is gone.
     Empty = 0,
     /// It asks for a PASID.
     Binding = 1,
@@ -114,7 +121,8 @@ impl Life {
 
     /// Whether `id`, of the same slot, has begun: it is in the slot or was.
     pub fn has_begun(self, id: ProcessId) -> bool {
-        self.id().serial() >= id.serial()
+        let since = self.id().serial().wrapping_sub(id.serial());
+        since & ((1 << SERIAL_BITS) - 1) < 1 << (SERIAL_BITS - 1)
     }
 
     /// Whether `id`, of the same slot, has given its PASID up.
@@ -206,9 +214,9 @@ impl<'s> Processes<'s> {
         self.publish(Life::new(id, State::Bound));
     }
 
-    /// Ends `begin_bind`: `id` got no PASID.
+    /// Ends `begin_bind`: `id` got no PASID, and the next one has its number.
     pub fn not_bound(&self, id: ProcessId) {
-        self.publish(Life::new(id, State::Empty));
+        self.publish(Life::new(id.before(), State::Empty));
     }
 
     /// Takes the PASID from the process in `slot`, if it is bound.
@@ -279,9 +287,25 @@ mod tests {
         let next = processes.begin_bind(3).unwrap();
         assert_eq!(next, id.next());
         processes.not_bound(next);
+        // Without a PASID it leaves its number to the next one.
+        assert_eq!(processes.life(3).unwrap().id(), id);
+        assert_eq!(processes.begin_bind(3), Some(next));
         let life = processes.life(3).unwrap();
         assert!(life.has_begun(next) && !life.has_begun(next.next()));
-        assert!(life.has_exited(id) && life.has_exited(next));
+        assert!(life.has_exited(id) && !life.has_exited(next));
         assert_eq!(processes.life(4), None);
+    }
+
+    #[test]
+    fn the_order_of_processes_outlasts_the_wrap() {
+        let last = ProcessId::of_word(u64::MAX);
+        let first = last.next();
+        assert_eq!((first.serial(), first.before()), (0, last));
+        let (earlier, later) = (
+            Life::new(last, State::Bound),
+            Life::new(first, State::Bound),
+        );
+        assert!(later.has_begun(last) && later.has_begun(first));
+        assert!(!earlier.has_begun(first));
     }
 }

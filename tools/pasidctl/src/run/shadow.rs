@@ -3,7 +3,7 @@
 //! independent of it: one word for each PASID of the width.
 //!
 //! ```text
-//!  63            21   20    19          0
+//!  63            19   18    17          0
 //! +----------------+-------+-------------+
 //! |    process     | owned |  references |
 //! +----------------+-------+-------------+
@@ -50,7 +50,8 @@ use pasid::{Pasid, PasidWidth};
 use super::process::{PROCESS_BITS, ProcessId};
 use super::rules::{Breach, Rule};
 
-const REFERENCES_BITS: u32 = 20;
+/// More than all entries of as many devices as one PCI domain has functions.
+const REFERENCES_BITS: u32 = 18;
 const OWNED_SHIFT: u32 = REFERENCES_BITS;
 const PROCESS_SHIFT: u32 = OWNED_SHIFT + 1;
 

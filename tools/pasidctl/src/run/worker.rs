@@ -6,14 +6,14 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
 use fastrand::Rng;
-use hdrhistogram::CreationError;
 use pasid::{Error, Handle, Owned, Pasid, PasidRange, Ref, Result, Space, SpaceRef};
 
+use super::RunError;
 use super::measure::{Kind, Meter};
 use super::plant;
 use super::process::{ProcessId, State};
 use super::rules::{Breach, RULES, Rule, outcome};
-use super::scarce::EACH;
+use super::scarce::{EACH, Own};
 use super::shadow::Claimant;
 use super::world::World;
 
@@ -39,6 +39,8 @@ pub struct Worker<'w, 's> {
     pub(super) reserved: Option<Pasid>,
     /// The scarce PASIDs that this thread has.
     scarce: Vec<Owned<&'s Space>>,
+    /// A range that nobody else asks for.
+    own: Own,
     index: usize,
 }
 
@@ -46,12 +48,8 @@ impl<'w, 's> Worker<'w, 's> {
     /// Thread `index`, whose random numbers follow from `seed` and the index.
     ///
     /// # Errors
-    /// Those of [`Meter::new`].
-    pub fn new(
-        world: &'w World<'s>,
-        seed: u64,
-        index: usize,
-    ) -> Result<Worker<'w, 's>, CreationError> {
+    /// Those of [`Meter::new`] and of [`Scarce::own`](super::scarce::Scarce::own).
+    pub fn new(world: &'w World<'s>, seed: u64, index: usize) -> Result<Worker<'w, 's>, RunError> {
         // An odd constant spreads neighbouring indices over all bits.
         let spread = (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         Ok(Worker {
@@ -64,6 +62,7 @@ impl<'w, 's> Worker<'w, 's> {
             faulting: None,
             reserved: None,
             scarce: Vec::with_capacity(EACH),
+            own: world.second.scarce.own(index)?,
             index,
         })
     }
@@ -92,7 +91,8 @@ impl<'w, 's> Worker<'w, 's> {
             650..750 => self.share(),
             750..870 => self.detach(),
             870..960 => self.bind_or_exit(),
-            960..970 => self.change_scarce(),
+            960..967 => self.change_scarce(),
+            967..970 => self.fill_own(),
             970..985 => self.use_stale(),
             985..990 => self.use_foreign(),
             990..995 => self.look_beyond(),
@@ -151,9 +151,13 @@ impl<'w, 's> Worker<'w, 's> {
             Err(error) => {
                 let expected = self.world.space.range().intersect(request);
                 let expected = expected.map(|range| Error::Exhausted { range });
-                self.expect(Rule::Exact, Some(error) == expected, || {
-                    format!("alloc in {request} failed: {error}")
-                });
+                // That the error has the right form says nothing of whether it was
+                // true, and so does not count as a check of this rule.
+                if Some(error) != expected {
+                    self.expect(Rule::Exact, false, || {
+                        format!("alloc in {request} failed: {error}")
+                    });
+                }
                 self.world.processes.not_bound(id);
             }
         }
@@ -304,6 +308,38 @@ impl<'w, 's> Worker<'w, 's> {
             format!("alloc in the second space, where one is free at every instant: {answer}")
         });
         self.scarce.extend(answer);
+    }
+
+    /// Takes the one PASID of this thread's own range, where it must be; then there
+    /// is none; and when it is given back, there is one again.
+    fn fill_own(&mut self) {
+        let (scarce, own) = (self.world.second.scarce, self.own);
+        for again in ["", " again, after it was given back"] {
+            let answer = self.meter.time(
+                || scarce.alloc_own(own),
+                |result| result.is_ok().then_some(Kind::AllocScarce),
+            );
+            let given = answer
+                .as_ref()
+                .is_ok_and(|owned| owned.pasid() == own.pasid);
+            self.expect(Rule::Exact, given, || {
+                let (range, pasid, answer) = (own.range, own.pasid, outcome(&answer));
+                format!("alloc in {range}, where {pasid} is free{again}: {answer}")
+            });
+            let second = self.meter.time(
+                || scarce.alloc_own(own),
+                |result| result.is_err().then_some(Kind::Exhausted),
+            );
+            let range = own.range;
+            let refused = second.as_ref().err() == Some(&Error::Exhausted { range });
+            self.expect(Rule::Exact, refused || answer.is_err(), || {
+                let second = outcome(&second);
+                format!("alloc in {range}, where none is free: {second}")
+            });
+            if let Ok(owned) = answer {
+                self.meter.time(|| drop(owned), |()| Some(Kind::Free));
+            }
+        }
     }
 
     /// Keeps a PASID reserved for a while, as a driver does at run time.
