@@ -12,7 +12,7 @@ impl Space {
     /// Progress: lock-free. Context: may allocate memory.
     ///
     /// # Errors
-    /// [`Error::InUse`] if it is held, or was used up (2^32 allocations of one PASID);
+    /// [`Error::InUse`] if it is held, or was used up (2^31 or more allocations of one PASID);
     /// [`Error::Reserved`] if it is reserved already; [`Error::DoesNotFit`],
     /// [`Error::NoPasidSupport`], [`Error::OutOfMemory`].
     ///
@@ -95,7 +95,7 @@ impl Space {
     /// the bytes given back. Handles from before stay stale.
     ///
     /// What stays: where a PASID is held, where a reservation was added or one of the
-    /// space's own was taken away, and where one PASID was allocated more than 2^31 times.
+    /// space's own was taken away, and where a PASID's generation has passed 2^31.
     ///
     /// Progress: the exclusive borrow keeps all other calls out. Context: frees
     /// memory.

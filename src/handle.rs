@@ -25,7 +25,7 @@ use crate::pasid::Pasid;
 /// A handle is a value and holds no reference: the PASID may be freed and
 /// handed out again, and then the handle is *stale*, which every call that
 /// takes one checks. The tag makes a handle of another space be noticed: for
-/// certain while fewer than 4095 spaces were made between the two, and beyond that
+/// certain while fewer than 4094 spaces came into use between the two, and beyond that
 /// unless their generations happen to meet.
 ///
 /// The tag is never 0, so a handle in raw form is never 0, and C may use 0 for

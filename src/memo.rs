@@ -27,8 +27,8 @@
 //! # The wrap
 //! A confirmation is for the proposal that it was made for, unless exactly 2^22 answers
 //! went between the two, and the last proposal was for the same range. Each of them takes
-//! a scan of its own. The consequence would be one range said to be exhausted until the next
-//! PASID is given back.
+//! a scan of its own: 0.2 seconds in all, at 50 ns for the shortest. The consequence would
+//! be one range said to be exhausted until the next PASID is given back.
 
 use crate::sync::{AtomicU64, Mutation, Ordering, const_unless_loom, fence_totally, planted};
 
@@ -151,6 +151,7 @@ impl Memo {
             true => staged(word, Stage::Nothing),
             false => staged(word, Stage::Nothing).wrapping_add(FORGOTTEN),
         };
+        // Proposed first: what is there goes from proposed to confirmed, never back.
         for stage in [Stage::Proposed, Stage::Confirmed] {
             // SeqCst: taken away before the release returns. Failure SeqCst: as the load
             // in `forget`.
@@ -217,6 +218,22 @@ mod tests {
         let _again = memo.propose(0, 7).unwrap();
         memo.confirm(left_behind);
         assert!(!memo.answers(0, 7));
+    }
+
+    #[test]
+    fn an_answer_of_another_range_is_not_taken_for_what_was_seen() {
+        let memo = Memo::new();
+        let first = memo.propose(0, 7).unwrap();
+        let _other = memo.propose(1, 8).unwrap();
+        // Relaxed: one thread.
+        let seen = memo.0.load(Ordering::Relaxed);
+        let again = memo.propose(0, 7).unwrap();
+        // A release that saw the other range, and comes late.
+        memo.forget_seen(seen);
+        memo.confirm(first);
+        assert!(!memo.answers(0, 7));
+        memo.confirm(again);
+        assert!(memo.answers(0, 7));
     }
 
     #[test]

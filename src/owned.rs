@@ -101,7 +101,8 @@ pub trait SpaceRef: Deref<Target = Space> + Clone + sealed::Sealed {
     /// Progress: wait-free. Context: any; never allocates memory.
     ///
     /// # Errors
-    /// [`Error::InUse`], for good if the PASID was used up (2^32 allocations of it);
+    /// [`Error::InUse`], for good if the PASID was used up (2^31 or more
+    /// allocations of it);
     /// [`Error::Reserved`], [`Error::DoesNotFit`], [`Error::NoPasidSupport`];
     /// [`Error::OutOfMemory`] if there is no memory at its place ([`Space::preload`]).
     ///

@@ -175,7 +175,7 @@ impl Tree {
 
     /// Takes the lowest free place that the marks do not hide. `None` is a hint.
     ///
-    /// The first memory that is refused is the last that it asks for.
+    /// The first memory that is refused is the last that one search asks for.
     fn search<const GROW: bool>(&self, request: Request) -> Option<Taken<'_>> {
         // Relaxed: a hint, of which nothing is concluded.
         let mut nodes = request.nodes() & !self.full.load(Ordering::Relaxed);
@@ -220,12 +220,13 @@ impl Tree {
         let one_word = first / WORD_BITS == last / WORD_BITS;
         let mut before: Option<Scan> = None;
         let mut proposal = None;
+        let mut may_grow = GROW;
         loop {
             let scan = match self.scan(first, last) {
                 Ok(taken) => return Ok(taken),
                 Err(scan) => scan,
             };
-            if let (true, Some(part)) = (GROW, scan.first_missing) {
+            if let (true, Some(part)) = (may_grow, scan.first_missing) {
                 if let Some((node, leaf)) = self.grow(part) {
                     if let Some(taken) = take_in(node, leaf, part) {
                         return Ok(taken);
@@ -234,6 +235,7 @@ impl Tree {
                     before = None;
                     continue;
                 }
+                may_grow = false;
             }
             // A request within one word needs no second scan: its one load is the
             // instant at which it was full.
@@ -250,8 +252,18 @@ impl Tree {
             if before.is_some() {
                 met(Event::ScanRepeated);
             }
+            // Where memory is missing, the answer will not be *exhausted*.
+            let complete = scan.missing == 0;
+            if complete && self.memo.answers(first, last) {
+                // Another thread was faster, and its answer stays as it is.
+                return Err(NoneFree::Exhausted);
+            }
             before = Some(scan);
-            proposal = self.memo.propose(first, last);
+            proposal = if complete {
+                self.memo.propose(first, last)
+            } else {
+                None
+            };
         }
     }
 

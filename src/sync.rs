@@ -245,8 +245,8 @@ pub mod events {
 /// ```
 ///
 /// Tags go from 1 to 4095 and come again in the next round, with generations that begin
-/// elsewhere. So a handle of another space is refused for certain where fewer than 4095
-/// spaces were made in between, and otherwise unless the generations happen to meet.
+/// elsewhere. So a handle of another space is refused for certain where fewer than 4094
+/// spaces came into use in between, and otherwise unless the generations happen to meet.
 ///
 /// The count is process-wide and not part of any modelled protocol, so it is `core`'s
 /// atomic also under loom.

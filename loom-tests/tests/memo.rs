@@ -106,7 +106,7 @@ fn two_remember_against_free() {
 fn an_answer_is_confirmed_by_who_proposed_it() {
     let model = Model::new(
         "remember, alloc | free | remember",
-        27_895,
+        31_826,
         two_remember_against_free,
     );
     let model = model.with_total_order();
