@@ -326,6 +326,7 @@ mod tests {
         for position in [31, 0, 17] {
             bitmap.give_back(position);
         }
+        // Relaxed: one thread.
         let seen = bitmap.see(0, Ordering::Relaxed);
         assert_eq!((seen.free(), seen.version()), (1 << 31 | 1 | 1 << 17, 3));
         assert_eq!(bitmap.scan(0, 31), None);
