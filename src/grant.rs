@@ -38,7 +38,19 @@ impl Space {
     /// the call takes.
     #[inline]
     fn alloc_here(&self, range: PasidRange, word: u64) -> Option<Grant<'_>> {
+        if self.policy == Policy::Next {
+            return self.alloc_after(range, word);
+        }
         // What lies beyond the width is held, so that nothing needs to be cut off.
+        let (first, last) = (range.first().get(), range.last().get());
+        let Taken { pasid, slot } = self.tree.take_here(first, last)?;
+        Some(self.publish(pasid, slot, word))
+    }
+
+    /// The usual case of [`Policy::Next`], which has its own cost in memory that is
+    /// not at hand: out of the way of the default policy.
+    #[inline(never)]
+    fn alloc_after(&self, range: PasidRange, word: u64) -> Option<Grant<'_>> {
         let (first, last) = (range.first().get(), range.last().get());
         let taken = self.tree.take_here(self.start(first, last), last)?;
         Some(self.grant(taken, word))
