@@ -34,15 +34,15 @@ pub enum Policy {
 /// Every call but `new` and `shrink` takes `&self` and may run on any number of
 /// threads at once. A new space owns no memory; `static` spaces work.
 ///
-/// The calls that hand out references are methods of [`SpaceRef`](crate::SpaceRef), so that they
-/// work alike on a `&Space`, a `&'static Space` and an `Arc<Space>`.
+/// The calls that hand out references are methods of [`Pool`](crate::Pool), so that they
+/// work alike on a `&IdSpace`, a `&'static IdSpace` and an `Arc<IdSpace>`.
 ///
 /// # Example
 /// ```
-/// use pasid::{Error, PasidWidth, Space, SpaceRef};
+/// use pasid::{Error, PasidWidth, IdSpace, Pool};
 ///
 /// // 20 bits: what the device and its IOMMU both support. 0 is reserved.
-/// static SPACE: Space = Space::new(PasidWidth::MAX);
+/// static SPACE: IdSpace = IdSpace::new(PasidWidth::MAX);
 ///
 /// let pasid = SPACE.alloc(SPACE.range(), 0xA5)?;
 /// assert_eq!(pasid.pasid().get(), 1);
@@ -55,7 +55,7 @@ pub enum Policy {
 /// assert_eq!(SPACE.get(handle).err(), Some(Error::Stale(handle)));
 /// # Ok::<(), Error>(())
 /// ```
-pub struct Space {
+pub struct IdSpace {
     pub(crate) tree: Tree,
     /// PASIDs that can be asked for: 2^width, and none at width 0.
     count: u32,
@@ -76,7 +76,7 @@ pub struct Found {
 /// Linux gives PASID 0 to DMA without a PASID (`IOMMU_NO_PASID`).
 const RESERVED_BY_DEFAULT: &[PasidRange] = &[PasidRange::single(Pasid::ZERO)];
 
-impl Space {
+impl IdSpace {
     const_unless_loom! {
         /// A space of `width` bits in which PASID 0 is reserved.
         ///
@@ -86,13 +86,13 @@ impl Space {
         /// Context: any. Allocates no memory; the space itself is about 0.6 KiB.
         ///
         /// ```
-        /// use pasid::{PasidWidth, Space};
+        /// use pasid::{PasidWidth, IdSpace};
         ///
-        /// static SPACE: Space = Space::new(PasidWidth::MAX);
+        /// static SPACE: IdSpace = IdSpace::new(PasidWidth::MAX);
         /// assert_eq!(SPACE.range().last().get(), 0xF_FFFF);
         /// ```
-        pub fn new(width: PasidWidth) -> Space {
-            Space::with_reserved(width, RESERVED_BY_DEFAULT)
+        pub fn new(width: PasidWidth) -> IdSpace {
+            IdSpace::with_reserved(width, RESERVED_BY_DEFAULT)
         }
     }
 
@@ -103,22 +103,22 @@ impl Space {
         /// Which values are reserved is the platform's matter: a VT-d driver that moved
         /// RID_PASID may use 0, and on SMMUv3 substream 0 is unavailable only while
         /// `STE.S1DSS` is 0b10. Ranges may overlap and may reach beyond the width.
-        /// [`Space::reserve`] adds values that are known only at run time.
+        /// [`IdSpace::reserve`] adds values that are known only at run time.
         ///
         /// Context: any. Allocates no memory.
         ///
         /// ```
-        /// use pasid::{Error, Pasid, PasidRange, PasidWidth, Space, SpaceRef};
+        /// use pasid::{Error, Pasid, PasidRange, PasidWidth, IdSpace, Pool};
         ///
         /// const DMA: Pasid = Pasid::from_u16(1);
         /// const RESERVED: &[PasidRange] = &[PasidRange::single(DMA)];
-        /// static SPACE: Space = Space::with_reserved(PasidWidth::MAX, RESERVED);
+        /// static SPACE: IdSpace = IdSpace::with_reserved(PasidWidth::MAX, RESERVED);
         /// assert_eq!(SPACE.alloc(SPACE.range(), 0)?.pasid().get(), 0);
         /// assert_eq!(SPACE.alloc_at(DMA, 0).err(), Some(Error::Reserved(DMA)));
         /// # Ok::<(), Error>(())
         /// ```
-        pub fn with_reserved(width: PasidWidth, reserved: &'static [PasidRange]) -> Space {
-            Space {
+        pub fn with_reserved(width: PasidWidth, reserved: &'static [PasidRange]) -> IdSpace {
+            IdSpace {
                 tree: Tree::new(width, reserved),
                 count: if width.bits() == 0 { 0 } else { width.count() },
                 policy: Policy::Lowest,
@@ -130,16 +130,16 @@ impl Space {
     /// The same space with another order of handing out.
     ///
     /// ```
-    /// use pasid::{PasidWidth, Policy, Space, SpaceRef};
+    /// use pasid::{PasidWidth, Policy, IdSpace, Pool};
     ///
-    /// let space = Space::new(PasidWidth::MAX).with_policy(Policy::Next);
+    /// let space = IdSpace::new(PasidWidth::MAX).with_policy(Policy::Next);
     /// let first = space.alloc(space.range(), 0)?.pasid(); // freed at once
     /// let second = space.alloc(space.range(), 0)?.pasid();
     /// assert_eq!((first.get(), second.get()), (1, 2));
     /// # Ok::<(), pasid::Error>(())
     /// ```
     #[must_use]
-    pub const fn with_policy(mut self, policy: Policy) -> Space {
+    pub const fn with_policy(mut self, policy: Policy) -> IdSpace {
         self.policy = policy;
         self
     }
@@ -164,7 +164,7 @@ impl Space {
     /// Looks up who holds `pasid` and copies the owner's word.
     ///
     /// The copy protects nothing behind it: take a reference with
-    /// [`SpaceRef::get_at`](crate::SpaceRef::get_at) for that.
+    /// [`Pool::get_at`](crate::Pool::get_at) for that.
     ///
     /// Progress: wait-free, without a read-modify-write. Context: any.
     ///
@@ -174,9 +174,9 @@ impl Space {
     /// [`Error::NoPasidSupport`].
     ///
     /// ```
-    /// use pasid::{Error, Pasid, PasidWidth, Space, SpaceRef};
+    /// use pasid::{Error, Pasid, PasidWidth, IdSpace, Pool};
     ///
-    /// let space = Space::new(PasidWidth::MAX);
+    /// let space = IdSpace::new(PasidWidth::MAX);
     /// let seven = space.alloc(Pasid::new(7)?.into(), 0xCAFE)?;
     /// assert_eq!(space.find(seven.pasid())?.word, 0xCAFE);
     /// assert_eq!(space.find(Pasid::new(8)?), Err(Error::NotFound(Pasid::new(8)?)));
@@ -208,9 +208,9 @@ impl Space {
     /// [`Error::Stale`] if the allocation is over or is another space's.
     ///
     /// ```
-    /// use pasid::{Error, PasidWidth, Space, SpaceRef};
+    /// use pasid::{Error, PasidWidth, IdSpace, Pool};
     ///
-    /// let space = Space::new(PasidWidth::MAX);
+    /// let space = IdSpace::new(PasidWidth::MAX);
     /// let owned = space.alloc(space.range(), 0)?;
     /// space.revoke(owned.handle())?;
     /// assert_eq!(space.get(owned.handle()).err(), Some(Error::BeingFreed(owned.pasid())));
@@ -236,9 +236,9 @@ impl Space {
     /// would end under it.
     ///
     /// ```
-    /// use pasid::{Handle, PasidWidth, Space, SpaceRef};
+    /// use pasid::{Handle, PasidWidth, IdSpace, Pool};
     ///
-    /// let space = Space::new(PasidWidth::MAX);
+    /// let space = IdSpace::new(PasidWidth::MAX);
     /// let owned = space.alloc(space.range(), 0)?;
     /// let raw = owned.get()?.into_raw();
     /// // SAFETY: the reference that `into_raw` gave up.
@@ -268,9 +268,9 @@ impl Space {
     /// not be freed here.
     ///
     /// ```
-    /// use pasid::{Error, Handle, PasidWidth, Space, SpaceRef};
+    /// use pasid::{Error, Handle, PasidWidth, IdSpace, Pool};
     ///
-    /// let space = Space::new(PasidWidth::MAX);
+    /// let space = IdSpace::new(PasidWidth::MAX);
     /// let handle = Handle::from_raw(space.alloc(space.range(), 0)?.into_raw())?;
     /// // SAFETY: the allocation that `into_raw` gave up.
     /// unsafe { space.free(handle) }?;
@@ -413,9 +413,9 @@ pub(crate) fn refused_handle(handle: Handle, why: Refusal) -> Error {
     }
 }
 
-impl core::fmt::Debug for Space {
+impl core::fmt::Debug for IdSpace {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Space")
+        f.debug_struct("IdSpace")
             .field("width", &self.width())
             .field("policy", &self.policy)
             .field("memory_bytes", &self.memory_bytes())

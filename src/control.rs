@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The control calls of a space: reservations and memory.
 
-use crate::alloc::Space;
+use crate::alloc::IdSpace;
 use crate::error::{Error, Result};
 use crate::pasid::Pasid;
 use crate::range::PasidRange;
 
-impl Space {
-    /// Reserves `pasid`: it is not handed out until [`Space::unreserve`].
+impl IdSpace {
+    /// Reserves `pasid`: it is not handed out until [`IdSpace::unreserve`].
     ///
     /// Progress: lock-free. Context: may allocate memory.
     ///
@@ -17,9 +17,9 @@ impl Space {
     /// [`Error::NoPasidSupport`], [`Error::OutOfMemory`].
     ///
     /// ```
-    /// use pasid::{Error, Pasid, PasidWidth, Space, SpaceRef};
+    /// use pasid::{Error, Pasid, PasidWidth, IdSpace, Pool};
     ///
-    /// let space = Space::new(PasidWidth::MAX);
+    /// let space = IdSpace::new(PasidWidth::MAX);
     /// space.reserve(Pasid::new(1)?)?;
     /// assert_eq!(space.alloc(space.range(), 0)?.pasid(), Pasid::new(2)?);
     /// # Ok::<(), Error>(())
@@ -41,9 +41,9 @@ impl Space {
     /// [`Error::NoPasidSupport`], [`Error::OutOfMemory`].
     ///
     /// ```
-    /// use pasid::{Pasid, PasidWidth, Space, SpaceRef};
+    /// use pasid::{Pasid, PasidWidth, IdSpace, Pool};
     ///
-    /// let space = Space::new(PasidWidth::MAX);
+    /// let space = IdSpace::new(PasidWidth::MAX);
     /// space.unreserve(Pasid::ZERO)?;
     /// assert_eq!(space.alloc(space.range(), 0)?.pasid(), Pasid::ZERO);
     /// # Ok::<(), pasid::Error>(())
@@ -60,7 +60,7 @@ impl Space {
     }
 
     /// Puts memory in place for every PASID in `range`, so that
-    /// [`SpaceRef::alloc_in_place`](crate::SpaceRef::alloc_in_place) and [`SpaceRef::alloc_at`](crate::SpaceRef::alloc_at) find it. Returns the
+    /// [`Pool::alloc_in_place`](crate::Pool::alloc_in_place) and [`Pool::alloc_at`](crate::Pool::alloc_at) find it. Returns the
     /// bytes added meanwhile, also by others: 4 KiB for each 256 PASIDs and 4.6 KiB for
     /// each 16,384, 16 to 18 MiB for all of 20 bits.
     ///
@@ -72,9 +72,9 @@ impl Space {
     /// nothing is put in place then.
     ///
     /// ```
-    /// use pasid::{Error, Pasid, PasidWidth, Space, SpaceRef};
+    /// use pasid::{Error, Pasid, PasidWidth, IdSpace, Pool};
     ///
-    /// let space = Space::new(PasidWidth::MAX);
+    /// let space = IdSpace::new(PasidWidth::MAX);
     /// let seven = Pasid::new(7)?;
     /// assert_eq!(space.alloc_at(seven, 0).err(), Some(Error::OutOfMemory));
     /// assert!(space.preload(seven.into())? > 0);
@@ -101,9 +101,9 @@ impl Space {
     /// memory.
     ///
     /// ```
-    /// use pasid::{PasidWidth, Space, SpaceRef};
+    /// use pasid::{PasidWidth, IdSpace, Pool};
     ///
-    /// let mut space = Space::new(PasidWidth::MAX);
+    /// let mut space = IdSpace::new(PasidWidth::MAX);
     /// let handle = space.alloc(space.range(), 0)?.handle();
     /// assert!(space.shrink() > 0);
     /// let again = space.alloc(space.range(), 0)?;
@@ -120,27 +120,27 @@ impl Space {
     /// Progress: wait-free. Context: any.
     ///
     /// ```
-    /// use pasid::{PasidWidth, Space};
+    /// use pasid::{PasidWidth, IdSpace};
     ///
-    /// assert!(Space::new(PasidWidth::MAX).memory_bytes() < 1024);
+    /// assert!(IdSpace::new(PasidWidth::MAX).memory_bytes() < 1024);
     /// ```
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Space>() + self.tree.memory_bytes()
+        size_of::<IdSpace>() + self.tree.memory_bytes()
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use crate::error::Error;
-    use crate::owned::SpaceRef;
+    use crate::owned::Pool;
     use crate::pasid::{Pasid, PasidWidth};
     use crate::range::PasidRange;
-    use crate::{Owned, Space};
+    use crate::{IdSpace, Owned};
     use std::vec::Vec;
 
     /// A space in which every PASID has one generation left.
-    fn nearly_used_up(width: u8) -> Space {
-        let mut space = Space::with_reserved(PasidWidth::new(width).unwrap(), &[]);
+    fn nearly_used_up(width: u8) -> IdSpace {
+        let mut space = IdSpace::with_reserved(PasidWidth::new(width).unwrap(), &[]);
         space.tree = space.tree.starting_at(u32::MAX);
         space
     }
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_leaf_with_high_generations_does_not_become_everyone_s_floor() {
-        let mut space = Space::new(PasidWidth::MAX);
+        let mut space = IdSpace::new(PasidWidth::MAX);
         space.tree = space.tree.starting_at(u32::MAX / 2);
         drop(space.alloc(space.range(), 1).unwrap());
         assert_eq!(space.shrink(), 0);

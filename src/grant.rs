@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Granting references: what `alloc` and `get` do before a holder is made of it.
 
-use crate::alloc::{Policy, Space, refused, refused_handle};
+use crate::alloc::{IdSpace, Policy, refused, refused_handle};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::pasid::Pasid;
@@ -17,7 +17,7 @@ pub(crate) struct Grant<'a> {
     pub(crate) slot: &'a Slot,
 }
 
-impl Space {
+impl IdSpace {
     /// Takes a free PASID of `range` and publishes it.
     #[inline(always)]
     pub(crate) fn alloc_raw<const GROW: bool>(
@@ -64,7 +64,7 @@ impl Space {
         let start = self.start(first, last);
         match self.tree.take_anywhere::<GROW>(first, last, start) {
             Ok(taken) => Ok(self.grant(taken, word)),
-            Err(why) => Err(Space::none_free(first, last, why)),
+            Err(why) => Err(IdSpace::none_free(first, last, why)),
         }
     }
 

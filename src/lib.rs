@@ -2,13 +2,13 @@
 //! A lock-free, exact allocator for PASIDs (Process Address Space IDs), the
 //! numbers of at most 20 bits that name an address space in front of an IOMMU.
 //!
-//! A [`Space`] hands out the PASIDs of one width. What it hands out is an
+//! A [`IdSpace`] hands out the PASIDs of one width. What it hands out is an
 //! [`Owned`], which frees on drop; whoever else needs the PASID to stay takes a
 //! [`Ref`]. A freed PASID gets no new reference and no new owner until the last
 //! reference is gone.
 //!
 //! ```
-//! use pasid::{Error, PasidWidth, Space, SpaceRef};
+//! use pasid::{Error, PasidWidth, IdSpace, Pool};
 //! use pasid::limits::PasidCapability;
 //!
 //! // What the device says: its PASID capability register, 20 bits, privileged mode.
@@ -16,7 +16,7 @@
 //! assert_eq!(capability.width, PasidWidth::MAX);
 //!
 //! // PASID 0 is reserved. A space can be a `static`, and owns no memory until used.
-//! static SPACE: Space = Space::new(PasidWidth::MAX);
+//! static SPACE: IdSpace = IdSpace::new(PasidWidth::MAX);
 //!
 //! // The driver binds an address space: a PASID with a word of its own.
 //! let bound = SPACE.alloc(SPACE.range(), 0xFEED)?;
@@ -44,14 +44,14 @@
 //!
 //! | calls | progress | memory | context |
 //! | --- | --- | --- | --- |
-//! | [`find`](Space::find), [`alloc_at`](SpaceRef::alloc_at), [`iter`](Space::iter), [`Ref::try_clone`], dropping a [`Ref`], `word`, `replace` | wait-free | none | any |
-//! | [`alloc_in_place`](SpaceRef::alloc_in_place), [`get`](SpaceRef::get), [`get_at`](SpaceRef::get_at), dropping an [`Owned`], [`revoke`](Space::revoke), [`put`](Space::put), [`free`](Space::free) | lock-free | none | any |
-//! | [`alloc`](SpaceRef::alloc), [`reserve`](Space::reserve), [`unreserve`](Space::unreserve), [`preload`](Space::preload) | lock-free | may grow | where memory may be allocated |
-//! | [`shrink`](Space::shrink), dropping the space | exclusive | gives back | where memory may be freed |
+//! | [`find`](IdSpace::find), [`alloc_at`](Pool::alloc_at), [`iter`](IdSpace::iter), [`Ref::try_clone`], dropping a [`Ref`], `word`, `replace` | wait-free | none | any |
+//! | [`alloc_in_place`](Pool::alloc_in_place), [`get`](Pool::get), [`get_at`](Pool::get_at), dropping an [`Owned`], [`revoke`](IdSpace::revoke), [`put`](IdSpace::put), [`free`](IdSpace::free) | lock-free | none | any |
+//! | [`alloc`](Pool::alloc), [`reserve`](IdSpace::reserve), [`unreserve`](IdSpace::unreserve), [`preload`](IdSpace::preload) | lock-free | may grow | where memory may be allocated |
+//! | [`shrink`](IdSpace::shrink), dropping the space | exclusive | gives back | where memory may be freed |
 //!
 //! "Any" includes an interrupt or signal handler that interrupted the same call.
 //! None of these calls locks, waits for another thread, panics, prints, or uses
-//! thread-local state. The exception is a handle that holds an `Arc<Space>`: where
+//! thread-local state. The exception is a handle that holds an `Arc<IdSpace>`: where
 //! the last one of a space is dropped, or taken apart by `into_raw`, the space's
 //! memory is freed.
 //!
@@ -94,11 +94,11 @@ mod slot;
 mod state;
 mod sync;
 
-pub use alloc::{Found, Policy, Space};
+pub use alloc::{Found, IdSpace, Policy};
 pub use error::{Error, Result};
 pub use handle::Handle;
 pub use listing::Iter;
-pub use owned::{Owned, Ref, SpaceRef};
+pub use owned::{Owned, Pool, Ref};
 pub use pasid::{Pasid, PasidWidth};
 pub use range::PasidRange;
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Listing what is live in a space, beside everything else that happens to it.
 
-use crate::alloc::{Found, Space};
+use crate::alloc::{Found, IdSpace};
 use crate::handle::Handle;
 use crate::pasid::Pasid;
 use crate::range::PasidRange;
 
-impl Space {
+impl IdSpace {
     /// The live allocations in `range`, in ascending order.
     ///
     /// Safe beside everything else: what is live throughout is listed once, and
@@ -17,9 +17,9 @@ impl Space {
     /// Context: any.
     ///
     /// ```
-    /// use pasid::{Pasid, PasidWidth, Space, SpaceRef};
+    /// use pasid::{Pasid, PasidWidth, IdSpace, Pool};
     ///
-    /// let space = Space::new(PasidWidth::MAX);
+    /// let space = IdSpace::new(PasidWidth::MAX);
     /// let _low = space.alloc(space.range(), 10)?;
     /// let _high = space.alloc(Pasid::new(0x1_0000)?.into(), 20)?;
     /// let words: Vec<u64> = space.iter(space.range()).map(|found| found.word).collect();
@@ -34,7 +34,7 @@ impl Space {
         }
     }
 
-    /// Whether any PASID in `range` is live, as [`Space::iter`] lists them.
+    /// Whether any PASID in `range` is live, as [`IdSpace::iter`] lists them.
     ///
     /// `false` does not say that nothing is held: PASIDs that are being freed are not
     /// live, and beside running calls one that goes and another that comes may both be
@@ -43,9 +43,9 @@ impl Space {
     /// Progress: wait-free, bounded by the memory in `range`. Context: any.
     ///
     /// ```
-    /// use pasid::{PasidWidth, Space, SpaceRef};
+    /// use pasid::{PasidWidth, IdSpace, Pool};
     ///
-    /// let space = Space::new(PasidWidth::MAX);
+    /// let space = IdSpace::new(PasidWidth::MAX);
     /// assert!(!space.any_live(space.range()));
     /// let _owned = space.alloc(space.range(), 0)?;
     /// assert!(space.any_live(space.range()));
@@ -55,15 +55,15 @@ impl Space {
         self.iter(range).next().is_some()
     }
 
-    /// How many PASIDs in `range` are live, as [`Space::iter`] lists them. Exact while no
+    /// How many PASIDs in `range` are live, as [`IdSpace::iter`] lists them. Exact while no
     /// other call runs.
     ///
     /// Progress: wait-free, bounded by the memory in `range`. Context: any.
     ///
     /// ```
-    /// use pasid::{PasidWidth, Space, SpaceRef};
+    /// use pasid::{PasidWidth, IdSpace, Pool};
     ///
-    /// let space = Space::new(PasidWidth::MAX);
+    /// let space = IdSpace::new(PasidWidth::MAX);
     /// let _owned = space.alloc(space.range(), 0)?;
     /// assert_eq!(space.count_live(space.range()), 1);
     /// # Ok::<(), pasid::Error>(())
@@ -73,11 +73,11 @@ impl Space {
     }
 }
 
-/// The live allocations of a range, in ascending order; see [`Space::iter`].
+/// The live allocations of a range, in ascending order; see [`IdSpace::iter`].
 #[derive(Debug, Clone)]
 #[must_use = "an iterator does nothing until it is asked"]
 pub struct Iter<'a> {
-    space: &'a Space,
+    space: &'a IdSpace,
     left: Option<PasidRange>,
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Owned and Ref: who holds a PASID, as Rust values.
 
-use crate::alloc::Space;
+use crate::alloc::IdSpace;
 use crate::error::{Error, Result};
 use crate::grant::Grant;
 use crate::handle::Handle;
@@ -17,29 +17,29 @@ use heap::sync::Arc;
 
 mod sealed {
     pub trait Sealed {}
-    impl Sealed for &super::Space {}
-    impl Sealed for heap::sync::Arc<super::Space> {}
+    impl Sealed for &super::IdSpace {}
+    impl Sealed for heap::sync::Arc<super::IdSpace> {}
 }
 
-/// A way to hold a [`Space`]: `&Space`, `&'static Space` or `Arc<Space>`.
+/// A way to hold a [`IdSpace`]: `&IdSpace`, `&'static IdSpace` or `Arc<IdSpace>`.
 ///
 /// The calls that hand out references live here and take `self` by value, so that
 /// what they return holds the space in the same way: `space.alloc(..)` on a
-/// `Space` borrows it, and `shared.clone().alloc(..)` on an `Arc<Space>` keeps it.
+/// `IdSpace` borrows it, and `shared.clone().alloc(..)` on an `Arc<IdSpace>` keeps it.
 /// Where a borrow will do, as on a fault path, `(&*shared).alloc(..)` spares the
 /// `Arc`'s count.
 ///
 /// ```
-/// use pasid::{Owned, PasidWidth, Space, SpaceRef};
+/// use pasid::{Owned, PasidWidth, IdSpace, Pool};
 /// use std::sync::Arc;
 ///
-/// let shared = Arc::new(Space::new(PasidWidth::MAX));
-/// let owned: Owned<Arc<Space>> = shared.clone().alloc(shared.range(), 0)?;
+/// let shared = Arc::new(IdSpace::new(PasidWidth::MAX));
+/// let owned: Owned<Arc<IdSpace>> = shared.clone().alloc(shared.range(), 0)?;
 /// std::thread::spawn(move || drop(owned)).join().unwrap();
 /// assert!(!shared.any_live(shared.range()));
 /// # Ok::<(), pasid::Error>(())
 /// ```
-pub trait SpaceRef: Deref<Target = Space> + Clone + sealed::Sealed {
+pub trait Pool: Deref<Target = IdSpace> + Clone + sealed::Sealed {
     /// Allocates a free PASID of `range`, inclusive on both ends, in the order of
     /// the space's policy. `word` is the owner's, and comes back from look-ups.
     ///
@@ -56,9 +56,9 @@ pub trait SpaceRef: Deref<Target = Space> + Clone + sealed::Sealed {
     /// [`Error::NoPasidSupport`] on a space of width 0.
     ///
     /// ```
-    /// use pasid::{Error, Pasid, PasidRange, PasidWidth, Space, SpaceRef};
+    /// use pasid::{Error, Pasid, PasidRange, PasidWidth, IdSpace, Pool};
     ///
-    /// let space = Space::new(PasidWidth::MAX);
+    /// let space = IdSpace::new(PasidWidth::MAX);
     /// let range = PasidRange::new(Pasid::new(5000)?, Pasid::new(5001)?)?;
     /// let a = space.alloc(range, 0)?;
     /// let b = space.alloc(range, 0)?;
@@ -73,18 +73,18 @@ pub trait SpaceRef: Deref<Target = Space> + Clone + sealed::Sealed {
         Ok(Owned { space: self, held })
     }
 
-    /// Allocates like [`SpaceRef::alloc`], and uses the memory that is there.
+    /// Allocates like [`Pool::alloc`], and uses the memory that is there.
     ///
     /// Progress: lock-free. Context: any; never allocates memory.
     ///
     /// # Errors
-    /// As [`SpaceRef::alloc`]; [`Error::OutOfMemory`] if every free PASID of the
-    /// request lies where no memory is: [`Space::preload`] puts it there.
+    /// As [`Pool::alloc`]; [`Error::OutOfMemory`] if every free PASID of the
+    /// request lies where no memory is: [`IdSpace::preload`] puts it there.
     ///
     /// ```
-    /// use pasid::{Error, PasidWidth, Space, SpaceRef};
+    /// use pasid::{Error, PasidWidth, IdSpace, Pool};
     ///
-    /// let space = Space::new(PasidWidth::MAX);
+    /// let space = IdSpace::new(PasidWidth::MAX);
     /// assert_eq!(space.alloc_in_place(space.range(), 0).err(), Some(Error::OutOfMemory));
     /// space.preload(PasidWidth::new(8)?.range())?;
     /// assert_eq!(space.alloc_in_place(space.range(), 0)?.pasid().get(), 1);
@@ -104,12 +104,12 @@ pub trait SpaceRef: Deref<Target = Space> + Clone + sealed::Sealed {
     /// [`Error::InUse`], for good if the PASID was used up (2^31 or more
     /// allocations of it);
     /// [`Error::Reserved`], [`Error::DoesNotFit`], [`Error::NoPasidSupport`];
-    /// [`Error::OutOfMemory`] if there is no memory at its place ([`Space::preload`]).
+    /// [`Error::OutOfMemory`] if there is no memory at its place ([`IdSpace::preload`]).
     ///
     /// ```
-    /// use pasid::{Error, Pasid, PasidWidth, Space, SpaceRef};
+    /// use pasid::{Error, Pasid, PasidWidth, IdSpace, Pool};
     ///
-    /// let space = Space::new(PasidWidth::MAX);
+    /// let space = IdSpace::new(PasidWidth::MAX);
     /// let nine = Pasid::new(9)?;
     /// space.preload(nine.into())?;
     /// let owned = space.alloc_at(nine, 0)?;
@@ -131,9 +131,9 @@ pub trait SpaceRef: Deref<Target = Space> + Clone + sealed::Sealed {
     /// [`Error::BeingFreed`] if it was revoked, [`Error::TooManyReferences`].
     ///
     /// ```
-    /// use pasid::{PasidWidth, Space, SpaceRef};
+    /// use pasid::{PasidWidth, IdSpace, Pool};
     ///
-    /// let space = Space::new(PasidWidth::MAX);
+    /// let space = IdSpace::new(PasidWidth::MAX);
     /// let owned = space.alloc(space.range(), 7)?;
     /// assert_eq!(space.get(owned.handle())?.word(), 7);
     /// # Ok::<(), pasid::Error>(())
@@ -155,9 +155,9 @@ pub trait SpaceRef: Deref<Target = Space> + Clone + sealed::Sealed {
     /// [`Error::DoesNotFit`], [`Error::NoPasidSupport`], [`Error::TooManyReferences`].
     ///
     /// ```
-    /// use pasid::{PasidWidth, Space, SpaceRef};
+    /// use pasid::{PasidWidth, IdSpace, Pool};
     ///
-    /// let space = Space::new(PasidWidth::MAX);
+    /// let space = IdSpace::new(PasidWidth::MAX);
     /// let owned = space.alloc(space.range(), 0)?;
     /// assert_eq!(space.get_at(owned.pasid())?.handle(), owned.handle());
     /// # Ok::<(), pasid::Error>(())
@@ -169,14 +169,14 @@ pub trait SpaceRef: Deref<Target = Space> + Clone + sealed::Sealed {
     }
 }
 
-impl SpaceRef for &Space {}
-impl SpaceRef for Arc<Space> {}
+impl Pool for &IdSpace {}
+impl Pool for Arc<IdSpace> {}
 
 /// A reference that is held: to which allocation, and where its slot is.
 ///
 /// # Invariant
 /// Whoever has one holds a reference to the allocation, and the space that the slot
-/// is in. So the slot is there: a leaf goes only under `&mut Space`, which no holder
+/// is in. So the slot is there: a leaf goes only under `&mut IdSpace`, which no holder
 /// of the space lets happen, and one in which a reference is held does not go.
 #[derive(Clone, Copy)]
 struct Held {
@@ -213,7 +213,7 @@ impl Held {
 ///
 /// Size: the way to hold the space, and 16 bytes.
 #[must_use = "dropping it frees the PASID"]
-pub struct Owned<S: SpaceRef> {
+pub struct Owned<S: Pool> {
     space: S,
     held: Held,
 }
@@ -223,7 +223,7 @@ pub struct Owned<S: SpaceRef> {
 ///
 /// Size: the way to hold the space, and 16 bytes.
 #[must_use = "dropping it gives the reference back"]
-pub struct Ref<S: SpaceRef> {
+pub struct Ref<S: Pool> {
     space: S,
     held: Held,
 }
@@ -231,7 +231,7 @@ pub struct Ref<S: SpaceRef> {
 /// What both kinds of holder can do.
 macro_rules! holder {
     ($holder:ident) => {
-        impl<S: SpaceRef> $holder<S> {
+        impl<S: Pool> $holder<S> {
             /// The PASID: what hardware is given.
             #[inline]
             pub fn pasid(&self) -> Pasid {
@@ -300,7 +300,7 @@ macro_rules! holder {
             }
         }
 
-        impl<S: SpaceRef> fmt::Debug for $holder<S> {
+        impl<S: Pool> fmt::Debug for $holder<S> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let name = stringify!($holder);
                 f.debug_tuple(name).field(&self.handle()).finish()
@@ -312,7 +312,7 @@ macro_rules! holder {
 holder!(Owned);
 holder!(Ref);
 
-impl<S: SpaceRef> Owned<S> {
+impl<S: Pool> Owned<S> {
     /// A reference beside the owner's.
     ///
     /// Progress: lock-free. Context: any.
@@ -322,9 +322,9 @@ impl<S: SpaceRef> Owned<S> {
     /// [`Error::TooManyReferences`].
     ///
     /// ```
-    /// use pasid::{PasidWidth, Space, SpaceRef};
+    /// use pasid::{PasidWidth, IdSpace, Pool};
     ///
-    /// let space = Space::new(PasidWidth::MAX);
+    /// let space = IdSpace::new(PasidWidth::MAX);
     /// let owned = space.alloc(space.range(), 0)?;
     /// let reference = owned.get()?;
     /// assert_eq!(reference.handle(), owned.handle());
@@ -341,9 +341,9 @@ impl<S: SpaceRef> Owned<S> {
     /// Progress: wait-free. Context: any.
     ///
     /// ```
-    /// use pasid::{PasidWidth, Space, SpaceRef};
+    /// use pasid::{PasidWidth, IdSpace, Pool};
     ///
-    /// let space = Space::new(PasidWidth::MAX);
+    /// let space = IdSpace::new(PasidWidth::MAX);
     /// let first = space.alloc(space.range(), 0)?.into_ref();
     /// let second = first.try_clone()?;
     /// drop(first);
@@ -358,8 +358,8 @@ impl<S: SpaceRef> Owned<S> {
     }
 }
 
-impl<S: SpaceRef> Ref<S> {
-    /// One more reference. Unlike [`SpaceRef::get`] it is given also when the PASID
+impl<S: Pool> Ref<S> {
+    /// One more reference. Unlike [`Pool::get`] it is given also when the PASID
     /// was revoked, since its holder has one already.
     ///
     /// Progress: wait-free. Context: any.
@@ -368,9 +368,9 @@ impl<S: SpaceRef> Ref<S> {
     /// [`Error::TooManyReferences`] at 2^27 references.
     ///
     /// ```
-    /// use pasid::{PasidWidth, Space, SpaceRef};
+    /// use pasid::{PasidWidth, IdSpace, Pool};
     ///
-    /// let space = Space::new(PasidWidth::MAX);
+    /// let space = IdSpace::new(PasidWidth::MAX);
     /// let owned = space.alloc(space.range(), 0)?;
     /// let one = owned.get()?;
     /// drop(owned);
@@ -390,7 +390,7 @@ impl<S: SpaceRef> Ref<S> {
     }
 }
 
-impl<S: SpaceRef> Drop for Owned<S> {
+impl<S: Pool> Drop for Owned<S> {
     #[inline]
     fn drop(&mut self) {
         #[cfg(loom)]
@@ -407,7 +407,7 @@ impl<S: SpaceRef> Drop for Owned<S> {
     }
 }
 
-impl<S: SpaceRef> Drop for Ref<S> {
+impl<S: Pool> Drop for Ref<S> {
     #[inline]
     fn drop(&mut self) {
         #[cfg(loom)]

@@ -4,12 +4,12 @@
 mod common;
 
 use common::{alloc, bare, free_raw, handle, pasid, put_raw, range, refused, snapshot, width};
-use pasid::{Error, Handle, Owned, Pasid, PasidRange, PasidWidth, Ref, Space, SpaceRef};
+use pasid::{Error, Handle, IdSpace, Owned, Pasid, PasidRange, PasidWidth, Pool, Ref};
 use std::collections::BTreeSet;
 
 /// Every call that takes a number or a range, on a PASID that is not live, with
 /// its answer.
-fn by_number(space: &Space, number: Pasid) -> Vec<(&'static str, Option<Error>)> {
+fn by_number(space: &IdSpace, number: Pasid) -> Vec<(&'static str, Option<Error>)> {
     let only = PasidRange::single(number);
     vec![
         ("alloc", space.alloc(only, 0).err()),
@@ -26,7 +26,7 @@ fn by_number(space: &Space, number: Pasid) -> Vec<(&'static str, Option<Error>)>
 #[test]
 fn what_is_above_the_width_does_not_fit_and_changes_nothing() {
     for bits in 1..20 {
-        let space = Space::new(width(bits));
+        let space = IdSpace::new(width(bits));
         let last = space.range().last();
         let owned = space.alloc(last.into(), 0).unwrap();
         assert_eq!(owned.pasid(), last);
@@ -71,12 +71,12 @@ fn a_width_of_zero_means_no_pasid_support() {
         assert_eq!(refused(space.alloc(request, 0)), Error::NoPasidSupport);
     }
     assert!(!space.any_live(PasidWidth::MAX.range()));
-    assert_eq!(space.memory_bytes(), size_of::<Space>());
+    assert_eq!(space.memory_bytes(), size_of::<IdSpace>());
 }
 
 #[test]
 fn each_call_by_number_has_its_own_answer() {
-    let space = Space::new(PasidWidth::MAX);
+    let space = IdSpace::new(PasidWidth::MAX);
     let (reserved, free, live, revoked, bare_of_memory) =
         (Pasid::ZERO, pasid(1), pasid(2), pasid(3), pasid(0x8_0000));
     let _live = space.alloc(live.into(), 0).unwrap();
@@ -189,7 +189,7 @@ fn each_call_by_handle_has_its_own_answer() {
 /// tables and the decoding of hardware fields.
 #[test]
 fn every_error_of_a_space_can_be_met_and_has_an_errno_of_its_own_meaning() {
-    let space = Space::new(width(8));
+    let space = IdSpace::new(width(8));
     let none = bare(0);
     let live = alloc(&space, 9, 9).unwrap();
     let stale = alloc(&space, 10, 10).unwrap().handle();
@@ -222,10 +222,10 @@ fn every_error_of_a_space_can_be_met_and_has_an_errno_of_its_own_meaning() {
 
 #[test]
 fn an_error_leaves_owners_and_references_alone() {
-    fn word<S: SpaceRef>(owned: &Owned<S>, reference: &Ref<S>) -> (u64, u64) {
+    fn word<S: Pool>(owned: &Owned<S>, reference: &Ref<S>) -> (u64, u64) {
         (owned.word(), reference.word())
     }
-    let space = Space::new(width(8));
+    let space = IdSpace::new(width(8));
     let owned = space.alloc(range(5, 5), 55).unwrap();
     let reference = owned.get().unwrap();
     for _ in 0..1_000 {

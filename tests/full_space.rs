@@ -4,21 +4,21 @@
 mod common;
 
 use common::{alloc_raw, free_raw, handle, pasid, put_raw, random, refused, snapshot, tag};
-use pasid::{Error, Handle, PasidWidth, Policy, Space, SpaceRef};
+use pasid::{Error, Handle, IdSpace, PasidWidth, Policy, Pool};
 use std::collections::BTreeSet;
 use std::sync::{Barrier, Mutex};
 
 /// PASID 0 is reserved.
 const ALLOCATABLE: usize = (1 << 20) - 1;
 
-fn exhausted(space: &Space) -> Error {
+fn exhausted(space: &IdSpace) -> Error {
     Error::Exhausted {
         range: space.range(),
     }
 }
 
 /// Allocates until there is nothing left, each with its own number as word.
-fn fill(space: &Space) -> Vec<Handle> {
+fn fill(space: &IdSpace) -> Vec<Handle> {
     let mut handles = Vec::with_capacity(ALLOCATABLE);
     loop {
         match space.alloc(space.range(), 0) {
@@ -34,8 +34,8 @@ fn fill(space: &Space) -> Vec<Handle> {
     }
 }
 
-fn full(policy: Policy) -> (Space, Vec<Handle>) {
-    let space = Space::new(PasidWidth::MAX).with_policy(policy);
+fn full(policy: Policy) -> (IdSpace, Vec<Handle>) {
+    let space = IdSpace::new(PasidWidth::MAX).with_policy(policy);
     let handles = fill(&space);
     assert_eq!(handles.len(), ALLOCATABLE);
     (space, handles)
@@ -138,7 +138,7 @@ fn nothing_is_lost_after_a_million_random_frees() {
 
 /// Every call by handle, of which each must say *stale*.
 #[track_caller]
-fn use_in_vain(space: &Space, handle: Handle) {
+fn use_in_vain(space: &IdSpace, handle: Handle) {
     let stale = Err(Error::Stale(handle));
     assert_eq!(space.get(handle).map(drop), stale);
     assert_eq!(put_raw(space, handle), stale);

@@ -6,7 +6,7 @@ mod common;
 use common::{
     alloc, bare, free_raw, handle, owned_from, pasid, put_raw, range, ref_from, refused, snapshot,
 };
-use pasid::{Error, Handle, Owned, Pasid, PasidWidth, Ref, Space, SpaceRef};
+use pasid::{Error, Handle, IdSpace, Owned, Pasid, PasidWidth, Pool, Ref};
 use std::sync::Arc;
 
 /// What looking at a PASID says in each phase, by number and by handle.
@@ -18,7 +18,7 @@ enum Seen {
 }
 
 #[track_caller]
-fn seen(space: &Space, of: Handle) -> Seen {
+fn seen(space: &IdSpace, of: Handle) -> Seen {
     let number = of.pasid();
     let by_handle = space.get(of).map(drop);
     let by_number = space.get_at(number).map(|one| one.handle());
@@ -210,7 +210,7 @@ fn a_word_belongs_to_one_allocation_and_is_replaced_by_holders() {
 
 #[test]
 fn reserved_pasids_are_data_and_come_and_go() {
-    let space = Space::new(PasidWidth::MAX);
+    let space = IdSpace::new(PasidWidth::MAX);
     let (zero, five) = (Pasid::ZERO, pasid(5));
     assert_eq!(space.find(zero), Err(Error::Reserved(zero)));
     space.reserve(five).unwrap();
@@ -254,7 +254,7 @@ fn handles_of_another_space_are_stale() {
 
 #[test]
 fn holders_work_over_borrowed_static_and_shared_spaces() {
-    fn exercise<S: SpaceRef>(space: S) {
+    fn exercise<S: Pool>(space: S) {
         let request = space.range();
         let owned: Owned<S> = space.clone().alloc(request, 1).unwrap();
         let at: Owned<S> = space.clone().alloc_at(pasid(9), 2).unwrap();
@@ -268,7 +268,7 @@ fn holders_work_over_borrowed_static_and_shared_spaces() {
         drop((owned, at, in_place, reference, numbered));
         assert!(!space.any_live(request));
     }
-    static SPACE: Space = Space::new(PasidWidth::MAX);
+    static SPACE: IdSpace = IdSpace::new(PasidWidth::MAX);
     exercise(&SPACE);
     exercise(&bare(20));
     exercise(Arc::new(bare(20)));
@@ -279,7 +279,7 @@ fn holders_and_handles_cross_threads() {
     fn crosses_threads<T: Send + Sync>(value: T) -> T {
         value
     }
-    static SPACE: Space = Space::new(PasidWidth::MAX);
+    static SPACE: IdSpace = IdSpace::new(PasidWidth::MAX);
     let shared = crosses_threads(Arc::new(bare(20)));
     let owned = crosses_threads(SPACE.alloc(SPACE.range(), 1).unwrap());
     let reference = crosses_threads(shared.clone().alloc(shared.range(), 2).unwrap().into_ref());

@@ -6,7 +6,7 @@ mod common;
 
 use common::allocator::{Instrumented, counted};
 use common::{alloc, alloc_raw, free_raw, owned_from, pasid, range, refused, snapshot};
-use pasid::{Error, Handle, PasidWidth, Space, SpaceRef};
+use pasid::{Error, Handle, IdSpace, PasidWidth, Pool};
 use std::sync::Barrier;
 
 #[global_allocator]
@@ -16,14 +16,14 @@ const ALL: u32 = 1 << 20;
 
 /// What `space` itself takes and what the allocator gave out for it since it was
 /// new: the whole of its memory.
-fn bytes(space: &Space, grown: i64) -> i64 {
-    let whole = size_of::<Space>() as i64 + grown;
+fn bytes(space: &IdSpace, grown: i64) -> i64 {
+    let whole = size_of::<IdSpace>() as i64 + grown;
     assert_eq!(space.memory_bytes() as i64, whole, "memory_bytes is honest");
     whole
 }
 
 /// Allocates everything and keeps the handles.
-fn fill(space: &Space, handles: &mut Vec<Handle>) {
+fn fill(space: &IdSpace, handles: &mut Vec<Handle>) {
     let before = handles.len();
     while let Ok(owned) = space.alloc(space.range(), 0) {
         handles.push(common::handle(owned.into_raw()));
@@ -33,7 +33,7 @@ fn fill(space: &Space, handles: &mut Vec<Handle>) {
 
 #[test]
 fn an_empty_20_bit_space_takes_at_most_1_kib() {
-    let (space, asked) = counted(|| Space::new(PasidWidth::MAX));
+    let (space, asked) = counted(|| IdSpace::new(PasidWidth::MAX));
     assert_eq!((asked.allocated, asked.live_bytes), (0, 0));
     assert!(bytes(&space, 0) <= 1024);
     // Looking does not make it grow.
@@ -48,7 +48,7 @@ fn an_empty_20_bit_space_takes_at_most_1_kib() {
 
 #[test]
 fn a_dense_space_takes_at_most_18_bytes_a_live_pasid() {
-    let space = Space::new(PasidWidth::MAX);
+    let space = IdSpace::new(PasidWidth::MAX);
     let mut handles = Vec::with_capacity(ALL as usize);
     let ((), asked) = counted(|| fill(&space, &mut handles));
     let bytes = bytes(&space, asked.live_bytes);
@@ -56,7 +56,7 @@ fn a_dense_space_takes_at_most_18_bytes_a_live_pasid() {
     println!("{bytes} bytes for {live} live PASIDs");
     assert!(bytes <= 18 * live);
     // Whoever has preloaded it all takes no more.
-    let preloaded = Space::new(PasidWidth::MAX);
+    let preloaded = IdSpace::new(PasidWidth::MAX);
     let (added, asked) = counted(|| preloaded.preload(preloaded.range()));
     assert_eq!(added.map(|added| added as i64), Ok(asked.live_bytes));
     assert!((16 << 20..=18 << 20).contains(&asked.live_bytes));
@@ -68,7 +68,7 @@ fn a_dense_space_takes_at_most_18_bytes_a_live_pasid() {
 fn a_dropped_space_leaves_no_memory_behind() {
     let mut handles = Vec::with_capacity(ALL as usize);
     let ((), asked) = counted(|| {
-        let space = Space::new(PasidWidth::MAX);
+        let space = IdSpace::new(PasidWidth::MAX);
         fill(&space, &mut handles);
         // Live PASIDs do not keep it.
         drop(space);
@@ -81,7 +81,7 @@ fn a_dropped_space_leaves_no_memory_behind() {
 #[test]
 fn what_loses_a_race_of_growth_is_given_back() {
     for _ in 0..20 {
-        let space = Space::new(PasidWidth::MAX);
+        let space = IdSpace::new(PasidWidth::MAX);
         let start = Barrier::new(4);
         let grown: i64 = std::thread::scope(|scope| {
             let threads: Vec<_> = (1..=4)
@@ -110,7 +110,7 @@ fn what_loses_a_race_of_growth_is_given_back() {
 
 #[test]
 fn after_a_burst_and_shrink_at_most_2_kib_are_left_and_stale_stays_stale() {
-    let mut space = Space::new(PasidWidth::MAX);
+    let mut space = IdSpace::new(PasidWidth::MAX);
     let mut first = Vec::with_capacity(ALL as usize);
     let mut second = Vec::with_capacity(ALL as usize);
     let ((), asked) = counted(|| {
@@ -128,7 +128,7 @@ fn after_a_burst_and_shrink_at_most_2_kib_are_left_and_stale_stays_stale() {
     assert!(bytes <= 2048);
 
     // Stale without memory, and stale again when every PASID has a new owner.
-    let all_stale = |space: &Space| {
+    let all_stale = |space: &IdSpace| {
         first.iter().all(|&handle| {
             let stale = Some(Error::Stale(handle));
             space.get(handle).err() == stale
@@ -150,7 +150,7 @@ fn after_a_burst_and_shrink_at_most_2_kib_are_left_and_stale_stays_stale() {
 
 #[test]
 fn shrink_keeps_what_is_held_with_its_word_and_references() {
-    let mut space = Space::new(PasidWidth::MAX);
+    let mut space = IdSpace::new(PasidWidth::MAX);
     let numbers = [1, 255, 300, 16_384, 0xf_ffff];
     let owners = numbers.map(|number| {
         let owned = space.alloc(pasid(number).into(), number.into()).unwrap();
@@ -195,7 +195,7 @@ fn shrink_keeps_what_is_held_with_its_word_and_references() {
 /// The bits of such a leaf are those of a new one, and yet it is not new.
 #[test]
 fn shrink_keeps_a_live_pasid_whose_reservation_was_taken_away() {
-    let mut space = Space::new(PasidWidth::MAX);
+    let mut space = IdSpace::new(PasidWidth::MAX);
     space.unreserve(pasid(0)).unwrap();
     let owner = space.alloc_at(pasid(0), 7).unwrap().into_raw();
     let before = snapshot(&space);
@@ -211,7 +211,7 @@ fn shrink_keeps_a_live_pasid_whose_reservation_was_taken_away() {
 
 #[test]
 fn shrink_keeps_a_reservation_that_was_taken_away_and_one_that_was_added() {
-    let mut space = Space::new(PasidWidth::MAX);
+    let mut space = IdSpace::new(PasidWidth::MAX);
     space.unreserve(pasid(0)).unwrap();
     space.reserve(pasid(300)).unwrap();
     space.shrink();
@@ -224,6 +224,6 @@ fn shrink_keeps_a_reservation_that_was_taken_away_and_one_that_was_added() {
     space.reserve(pasid(0)).unwrap();
     space.unreserve(pasid(300)).unwrap();
     assert!(space.shrink() > 0);
-    assert_eq!(space.memory_bytes(), size_of::<Space>());
+    assert_eq!(space.memory_bytes(), size_of::<IdSpace>());
     assert_eq!(refused(space.reserve(pasid(0))), Error::Reserved(pasid(0)));
 }

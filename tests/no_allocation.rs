@@ -5,7 +5,7 @@ mod common;
 
 use common::allocator::{Calls, Instrumented, counted};
 use common::{alloc, free_raw, handle, owned_from, pasid, put_raw, range, ref_from};
-use pasid::{Error, Owned, PasidWidth, Policy, Ref, Space, SpaceRef};
+use pasid::{Error, IdSpace, Owned, PasidWidth, Policy, Pool, Ref};
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ static ALLOCATOR: Instrumented = Instrumented;
 /// PASIDs that have memory: 1 ..= 1023, of which 0 is reserved.
 const LAST: u32 = 1_023;
 
-fn space(policy: Policy) -> Space {
-    let space = Space::new(PasidWidth::MAX).with_policy(policy);
+fn space(policy: Policy) -> IdSpace {
+    let space = IdSpace::new(PasidWidth::MAX).with_policy(policy);
     space.preload(range(0, LAST)).unwrap();
     space
 }
@@ -39,7 +39,7 @@ fn the_counting_allocator_counts() {
         (0, 1, -48)
     );
     // And growth is seen: the first PASID costs a node and a leaf.
-    let space = Space::new(PasidWidth::MAX);
+    let space = IdSpace::new(PasidWidth::MAX);
     let (owned, asked) = counted(|| space.alloc(space.range(), 0));
     assert!(owned.is_ok());
     assert_eq!((asked.allocated, asked.freed), (2, 0));
@@ -149,9 +149,9 @@ fn calls_by_raw_handle_ask_nothing_of_the_allocator() {
 fn a_shared_space_is_counted_by_its_arc_and_nothing_else() {
     let shared = Arc::new(space(Policy::Lowest));
     for _ in 0..1_000 {
-        without_allocator("the life of a PASID in an Arc<Space>", || {
-            let owned: Owned<Arc<Space>> = shared.clone().alloc(range(0, LAST), 0).unwrap();
-            let one: Ref<Arc<Space>> = owned.get().unwrap();
+        without_allocator("the life of a PASID in an Arc<IdSpace>", || {
+            let owned: Owned<Arc<IdSpace>> = shared.clone().alloc(range(0, LAST), 0).unwrap();
+            let one: Ref<Arc<IdSpace>> = owned.get().unwrap();
             let two = one.try_clone().unwrap();
             drop((owned, one));
             drop(two);

@@ -8,14 +8,14 @@ mod common;
 
 use common::allocator::{Instrumented, calls, counted, with_memory_for};
 use common::{alloc, bare, pasid, range, refused, snapshot, width};
-use pasid::{Error, Owned, Pasid, PasidRange, Policy, Space, SpaceRef};
+use pasid::{Error, IdSpace, Owned, Pasid, PasidRange, Policy, Pool};
 
 #[global_allocator]
 static ALLOCATOR: Instrumented = Instrumented;
 
-type Attempt<'a> = Result<Owned<&'a Space>, Error>;
+type Attempt<'a> = Result<Owned<&'a IdSpace>, Error>;
 
-fn alloc_with(space: &Space, memory: u64, request: PasidRange) -> Attempt<'_> {
+fn alloc_with(space: &IdSpace, memory: u64, request: PasidRange) -> Attempt<'_> {
     with_memory_for(memory, || space.alloc(request, 1))
 }
 
@@ -26,7 +26,7 @@ fn number(attempt: &Attempt<'_>) -> Result<Pasid, Error> {
 #[test]
 fn row_7_out_of_memory_is_not_exhaustion_and_leaves_everything_as_it_was() {
     for policy in [Policy::Lowest, Policy::Next] {
-        let space = Space::new(width(20)).with_policy(policy);
+        let space = IdSpace::new(width(20)).with_policy(policy);
         // Nothing at all, then the node alone: a leaf is the second allocation.
         for memory in [0, 1] {
             let before = calls();
@@ -59,7 +59,7 @@ fn row_7_out_of_memory_is_not_exhaustion_and_leaves_everything_as_it_was() {
             Err(Error::Exhausted { range: single })
         );
         // So is one whose missing part has nothing to hand out.
-        let nothing = Space::new(width(20));
+        let nothing = IdSpace::new(width(20));
         assert_eq!(
             number(&alloc_with(&nothing, 0, range(0, 0))),
             Err(Error::Exhausted { range: range(0, 0) })
@@ -113,7 +113,7 @@ fn in_place_calls_answer_out_of_memory_exactly_where_none_is() {
     assert_eq!(refused(space.alloc_at(pasid(512), 0)), Error::OutOfMemory);
     assert_eq!(refused(space.alloc_at(pasid(255), 0)), Error::OutOfMemory);
     // What is reserved by the space's list says so, memory or not.
-    let space = Space::new(width(20));
+    let space = IdSpace::new(width(20));
     assert_eq!(
         refused(space.alloc_at(pasid(0), 0)),
         Error::Reserved(pasid(0))

@@ -7,7 +7,7 @@ mod common;
 
 use common::{alloc, alloc_raw, bare, free_raw, pasid, random, range, refused, snapshot};
 use common::{with_generation, with_pasid};
-use pasid::{Error, Policy, Space, SpaceRef};
+use pasid::{Error, IdSpace, Policy, Pool};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -115,7 +115,7 @@ fn a_pasid_in_use_does_not_come_back_by_aba() {
                             assert_eq!(before, 0, "{owned:?} is in use");
                             owned
                         };
-                        let leave = |owned: pasid::Owned<&Space>| {
+                        let leave = |owned: pasid::Owned<&IdSpace>| {
                             let before = user(owned.pasid().get()).swap(0, Ordering::Relaxed);
                             assert_eq!(before, thread, "{owned:?} was handed out again");
                         };

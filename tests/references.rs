@@ -6,7 +6,7 @@
 mod common;
 
 use common::{alloc, bare, pasid, put_raw, refused};
-use pasid::{Error, SpaceRef};
+use pasid::{Error, Pool};
 use std::mem::forget;
 
 const REFERENCES_LAST: u32 = 1 << 27;

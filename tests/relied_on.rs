@@ -5,7 +5,7 @@
 mod common;
 
 use common::{alloc, alloc_raw, bare, free_raw, handle, pasid, range, refused, snapshot, width};
-use pasid::{Error, Handle, Owned, Policy, Space, SpaceRef};
+use pasid::{Error, Handle, IdSpace, Owned, Policy, Pool};
 
 const LEAF: u32 = 256;
 
@@ -32,7 +32,7 @@ fn row_1_ten_thousand_allocations_are_consecutive_and_holes_are_filled_first() {
 fn row_2_min_is_honoured_though_lower_pasids_are_free() {
     for policy in [Policy::Lowest, Policy::Next] {
         let space = bare(20).with_policy(policy);
-        let mut owned: Vec<Owned<&Space>> = (0..10_000)
+        let mut owned: Vec<Owned<&IdSpace>> = (0..10_000)
             .map(|_| space.alloc(space.range(), 0).unwrap())
             .collect();
         owned.drain(..5_000).for_each(drop);
@@ -104,7 +104,7 @@ fn row_4_the_last_j_pasids_come_in_order_and_the_next_is_exhausted() {
 
 /// Tries to free, in `space`, what was never allocated or is free again, at
 /// `number`, under each generation that could be near.
-fn free_in_vain(space: &Space, like: Handle, number: u32) {
+fn free_in_vain(space: &IdSpace, like: Handle, number: u32) {
     let live = space.find(pasid(number)).map(|found| found.handle);
     for generation in [0, 1, 2, u32::MAX] {
         let made_up = common::with_generation(common::with_pasid(like, number), generation);
@@ -213,7 +213,7 @@ fn row_8_min_equal_to_max_allocates_exactly_that_pasid_and_then_is_exhausted() {
         }
     }
     // A range that reaches beyond the width ends at it.
-    let narrow = Space::new(width(8));
+    let narrow = IdSpace::new(width(8));
     let _last = alloc(&narrow, 255, 0xf_ffff).unwrap();
     assert_eq!(
         refused(alloc(&narrow, 255, 0xf_ffff)),

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{alloc_raw, free_raw, owned_from, pasid, random, range, refused, width};
-use pasid::{Error, Handle, Owned, Policy, Space, SpaceRef};
+use pasid::{Error, Handle, IdSpace, Owned, Policy, Pool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -19,9 +19,9 @@ const STEPS: u32 = 100_000;
 /// live, compared at every step. The words carry `mark`, by which a space would
 /// show what leaked into it from another one.
 fn steps_against_a_map(seed: u64, mark: u64) {
-    let space = Arc::new(Space::with_reserved(width(11), &[]));
+    let space = Arc::new(IdSpace::with_reserved(width(11), &[]));
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut live: BTreeMap<u32, Owned<Arc<Space>>> = BTreeMap::new();
+    let mut live: BTreeMap<u32, Owned<Arc<IdSpace>>> = BTreeMap::new();
     let mut free: BTreeSet<u32> = (0..VALUES).collect();
     for step in 0..STEPS {
         let (a, b) = (random.u32(..VALUES), random.u32(..VALUES));
@@ -126,7 +126,7 @@ fn row_10_no_pasid_is_handed_out_twice_to_threads_that_allocate_and_free() {
     for policy in [Policy::Lowest, Policy::Next] {
         // Fewer PASIDs than the threads want together, so that they contend.
         for count in [1, 5, 64, 300] {
-            let space = Space::new(width(20)).with_policy(policy);
+            let space = IdSpace::new(width(20)).with_policy(policy);
             let request = range(1, count);
             let owners = Owners::new(count + 1);
             let allocated = AtomicU64::new(0);
@@ -177,7 +177,7 @@ fn row_10_no_pasid_is_handed_out_twice_to_threads_that_allocate_and_free() {
 
 #[test]
 fn row_10_the_free_may_come_from_another_thread() {
-    let space = Arc::new(Space::new(width(20)));
+    let space = Arc::new(IdSpace::new(width(20)));
     let request = range(1, 100);
     let owners = Arc::new(Owners::new(101));
     // A ring: each thread frees what its neighbour allocated.
@@ -189,7 +189,7 @@ fn row_10_the_free_may_come_from_another_thread() {
         for ((thread, receiver), sender) in (1..).zip(receivers).zip(neighbours) {
             let (space, owners, freed) = (space.clone(), owners.clone(), &freed);
             scope.spawn(move || {
-                let free = |(owned, owner): (Owned<Arc<Space>>, u64)| {
+                let free = |(owned, owner): (Owned<Arc<IdSpace>>, u64)| {
                     owners.leave(owned.handle(), owner);
                     drop(owned);
                     freed.fetch_add(1, Ordering::Relaxed);
@@ -222,7 +222,7 @@ fn row_10_writes_before_the_free_are_visible_to_the_next_owner() {
     /// another's writes.
     struct Beside([AtomicU64; 4]);
 
-    let space = Space::new(width(20));
+    let space = IdSpace::new(width(20));
     let request = range(1, 3);
     let beside: Vec<Beside> = (0..4)
         .map(|_| Beside([const { AtomicU64::new(0) }; 4]))
@@ -261,7 +261,7 @@ fn row_10_writes_before_the_free_are_visible_to_the_next_owner() {
 #[test]
 fn row_10_the_owner_s_word_is_the_owner_s_whoever_frees() {
     // The free comes from a thread that has only the raw word.
-    let space = Space::new(width(8));
+    let space = IdSpace::new(width(8));
     let (sender, receiver) = mpsc::sync_channel::<(u64, u64)>(8);
     std::thread::scope(|scope| {
         scope.spawn(|| {

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use fastrand::Rng;
-use pasid::{Error, Owned, Pasid, PasidRange, PasidWidth, Policy, Space, SpaceRef};
+use pasid::{Error, IdSpace, Owned, Pasid, PasidRange, PasidWidth, Policy, Pool};
 
 /// How many PASIDs a full space has live: all of 20 bits but PASID 0.
 pub const FULL_COUNT: u32 = PasidWidth::MAX.count() - 1;
@@ -18,8 +18,8 @@ pub fn rng() -> Rng {
 ///
 /// # Panics
 /// If there is no memory.
-pub fn in_place(policy: Policy) -> Space {
-    let space = Space::new(PasidWidth::MAX).with_policy(policy);
+pub fn in_place(policy: Policy) -> IdSpace {
+    let space = IdSpace::new(PasidWidth::MAX).with_policy(policy);
     space.preload(space.range()).expect("memory for the space");
     space
 }
@@ -57,7 +57,7 @@ impl fmt::Display for Occupancy {
 
 /// Fills all of `range`, in order. The words count from 1, so each owner has
 /// another.
-pub fn fill(space: &Space, range: PasidRange) -> Vec<Owned<&Space>> {
+pub fn fill(space: &IdSpace, range: PasidRange) -> Vec<Owned<&IdSpace>> {
     let live = (1..).map_while(|word| space.alloc(range, word).ok());
     live.collect()
 }
@@ -67,7 +67,7 @@ pub fn fill(space: &Space, range: PasidRange) -> Vec<Owned<&Space>> {
 ///
 /// # Panics
 /// If it does not.
-pub fn check_pair(space: &Space, range: PasidRange) {
+pub fn check_pair(space: &IdSpace, range: PasidRange) {
     let word = 0x5EED;
     let owned = space.alloc(range, word).expect("a free PASID");
     let pasid = owned.pasid();
@@ -81,7 +81,7 @@ pub fn check_pair(space: &Space, range: PasidRange) {
 ///
 /// # Panics
 /// If one is not.
-pub fn check_live(space: &Space, live: &[Owned<&Space>]) {
+pub fn check_live(space: &IdSpace, live: &[Owned<&IdSpace>]) {
     for owned in live {
         let found = space.find(owned.pasid()).map(|found| found.word);
         assert_eq!(found, Ok(owned.word()));
@@ -94,14 +94,14 @@ pub fn check_live(space: &Space, live: &[Owned<&Space>]) {
 ///
 /// # Panics
 /// If something is.
-pub fn check_full(space: &Space, range: PasidRange) {
+pub fn check_full(space: &IdSpace, range: PasidRange) {
     let answer = space.alloc(range, 0).map(|owned| owned.pasid());
     assert_eq!(answer, Err(Error::Exhausted { range }));
 }
 
 /// Allocates until nothing is free, then frees PASIDs at random until `occupancy`
 /// is reached. What is left comes in random order.
-pub fn occupy(space: &Space, occupancy: Occupancy) -> Vec<Owned<&Space>> {
+pub fn occupy(space: &IdSpace, occupancy: Occupancy) -> Vec<Owned<&IdSpace>> {
     if occupancy.holes == FULL_COUNT {
         return Vec::new();
     }

@@ -5,7 +5,7 @@ use crate::holder::Holder;
 use crate::model::{Model, Quirk};
 use crate::op::{Input, Number, Op, Request, Which};
 use crate::report::{Answer, Call, Difference, Report};
-use pasid::{Error, Handle, Owned, Pasid, PasidRange, PasidWidth, Policy, Space, SpaceRef};
+use pasid::{Error, Handle, IdSpace, Owned, Pasid, PasidRange, PasidWidth, Policy, Pool};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -34,7 +34,7 @@ pub fn run(input: &Input, quirk: Option<Quirk>) -> Result<Report, Difference> {
 }
 
 pub(crate) struct Run {
-    pub(crate) space: Arc<Space>,
+    pub(crate) space: Arc<IdSpace>,
     pub(crate) model: Model,
     pub(crate) held: VecDeque<Holder>,
     pub(crate) past: VecDeque<Handle>,
@@ -44,7 +44,7 @@ pub(crate) struct Run {
 
 /// Handles of another space.
 fn foreign(which: u8) -> Handle {
-    static OTHER: LazyLock<Space> = LazyLock::new(|| Space::new(PasidWidth::MAX));
+    static OTHER: LazyLock<IdSpace> = LazyLock::new(|| IdSpace::new(PasidWidth::MAX));
     static HANDLES: LazyLock<Vec<Handle>> = LazyLock::new(|| {
         let numbers = [1, 2, 3, 31, 32, 255, 256, 257, 16_384, 0xf_ffff];
         let handles = numbers.into_iter().filter_map(|number| {
@@ -62,8 +62,8 @@ impl Run {
         let width = setup.width.get();
         let default = [PasidRange::single(Pasid::ZERO)];
         let mut space = match setup.reserved.list() {
-            Some(list) => Space::with_reserved(width, list),
-            None => Space::new(width),
+            Some(list) => IdSpace::with_reserved(width, list),
+            None => IdSpace::new(width),
         };
         if setup.next {
             space = space.with_policy(Policy::Next);
@@ -199,7 +199,7 @@ impl Run {
     // ---- Allocation ----------------------------------------------------------
 
     /// Keeps what was allocated, and compares its handle and word.
-    fn keep_owned(&mut self, owned: Owned<Arc<Space>>, word: u64) -> Outcome {
+    fn keep_owned(&mut self, owned: Owned<Arc<IdSpace>>, word: u64) -> Outcome {
         let handle = owned.handle();
         self.same(("word of", handle), owned.word(), word)?;
         let new = self.model.allocated(handle, word);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a run holds, as Rust values or in raw form.
 
-use pasid::{Error, Handle, Owned, Ref, Space};
+use pasid::{Error, Handle, IdSpace, Owned, Ref};
 use std::sync::Arc;
 
 /// Something held, typed or raw.
 pub(crate) enum Holder {
-    Owned(Owned<Arc<Space>>),
-    Ref(Ref<Arc<Space>>),
+    Owned(Owned<Arc<IdSpace>>),
+    Ref(Ref<Arc<IdSpace>>),
     RawOwned(Handle),
     RawRef(Handle),
 }
@@ -37,7 +37,7 @@ impl Holder {
         }
     }
 
-    pub(crate) fn typed(self, space: &Arc<Space>) -> Result<Holder, Error> {
+    pub(crate) fn typed(self, space: &Arc<IdSpace>) -> Result<Holder, Error> {
         match self {
             Holder::RawOwned(handle) => {
                 // SAFETY: the run made it by `raw` of an Owned of this space, and has it once.

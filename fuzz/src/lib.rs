@@ -2,7 +2,7 @@
 //! One space and a plain model of it, side by side.
 //!
 //! [`Op`] is one call, as a value that a fuzzer or a random generator can make.
-//! [`run`] drives a real `Space` and a [`Model`] with the same operations and
+//! [`run`] drives a real `IdSpace` and a [`Model`] with the same operations and
 //! compares every result, every error and every look-up. The model is ordinary
 //! sequential code over ordered maps: it shares nothing with the crate but the
 //! words PASID, range, handle and error.

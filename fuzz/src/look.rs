@@ -5,7 +5,7 @@
 use crate::drive::{Outcome, Run};
 use crate::holder::Holder;
 use crate::report::{Call, Difference, Report};
-use pasid::{Handle, Owned, Pasid, PasidRange, Space, SpaceRef};
+use pasid::{Handle, IdSpace, Owned, Pasid, PasidRange, Pool};
 use std::sync::Arc;
 
 /// Most PASIDs for which memory is put in place at once: 64 leaves.
@@ -60,7 +60,7 @@ impl Run {
 
     /// Whether the space has grown by the model's leaves.
     pub(crate) fn memory(&self) -> Outcome {
-        let grown = self.space.memory_bytes() - size_of::<Space>();
+        let grown = self.space.memory_bytes() - size_of::<IdSpace>();
         let leaves = self.model.leaves();
         // A node may be there for nothing: a search looked for room in it.
         let (least, most) = (
@@ -91,7 +91,7 @@ impl Run {
             given_back >= least,
             true,
         )?;
-        let nothing_grown = after == size_of::<Space>();
+        let nothing_grown = after == size_of::<IdSpace>();
         self.same_result(
             (Call::Shrink, before),
             Ok(nothing_grown),
@@ -124,7 +124,7 @@ impl Run {
         // In small spaces all that is free is handed out once more.
         let free = self.model.count_free();
         if free <= 4_096 {
-            let all: Vec<Owned<Arc<Space>>> = (0..=free)
+            let all: Vec<Owned<Arc<IdSpace>>> = (0..=free)
                 .map_while(|_| self.space.clone().alloc(self.space.range(), 0).ok())
                 .collect();
             self.same("how many are free at the end", all.len() as u32, free)?;

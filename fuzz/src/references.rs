@@ -5,7 +5,7 @@ use crate::drive::{Outcome, Run};
 use crate::holder::Holder;
 use crate::op::{Number, Which};
 use crate::report::{Call, Difference};
-use pasid::{Error, Handle, Ref, Space, SpaceRef};
+use pasid::{Error, Handle, IdSpace, Pool, Ref};
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ impl Run {
     fn keep_ref(
         &mut self,
         call: (Call, impl fmt::Debug),
-        real: Result<Ref<Arc<Space>>, Error>,
+        real: Result<Ref<Arc<IdSpace>>, Error>,
         model: Result<Handle, Error>,
     ) -> Outcome {
         let got = real.as_ref().map(Ref::handle).map_err(|error| *error);

@@ -9,7 +9,7 @@
 #![cfg(loom)]
 
 use pasid::model::{Mutation, order_totally, plant};
-use pasid::{Owned, Pasid, PasidRange, PasidWidth, Space};
+use pasid::{IdSpace, Owned, Pasid, PasidRange, PasidWidth};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ const PREEMPTIONS: usize = 2;
 /// What an allocation of a model is held by. The `Arc` is the standard library's:
 /// it is no part of what is modelled, and every thread is joined before the last
 /// of its holders goes.
-pub type Held = Owned<Arc<Space>>;
+pub type Held = Owned<Arc<IdSpace>>;
 
 /// One small program on several threads, all of whose interleavings are explored.
 #[derive(Clone, Copy)]
@@ -196,13 +196,13 @@ fn joined<T>(thread: loom::thread::JoinHandle<T>) -> T {
 /// A space of `2^bits` PASIDs in which `reserved` are reserved, without memory.
 ///
 /// Under loom a word has 2 PASIDs, a leaf 4, a node 8 and the tree 16.
-pub fn empty_space(bits: u8, reserved: &'static [PasidRange]) -> Arc<Space> {
+pub fn empty_space(bits: u8, reserved: &'static [PasidRange]) -> Arc<IdSpace> {
     let width = PasidWidth::new(bits).expect("at most 4 bits");
-    Arc::new(Space::with_reserved(width, reserved))
+    Arc::new(IdSpace::with_reserved(width, reserved))
 }
 
 /// The same, with all memory in place.
-pub fn space(bits: u8, reserved: &'static [PasidRange]) -> Arc<Space> {
+pub fn space(bits: u8, reserved: &'static [PasidRange]) -> Arc<IdSpace> {
     let space = empty_space(bits, reserved);
     space.preload(space.range()).expect("memory for 16 PASIDs");
     space

@@ -6,7 +6,7 @@
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom_tests::{Held, Model, beside, pasid, space, three_beside};
 use pasid::model::Mutation;
-use pasid::{Error, PasidRange, SpaceRef};
+use pasid::{Error, PasidRange, Pool};
 use std::sync::Arc;
 
 /// Two ask for any of two PASIDs: both get one, and not the same.

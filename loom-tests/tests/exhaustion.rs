@@ -6,7 +6,7 @@
 
 use loom_tests::{Held, Model, beside, empty_space, pasid, range, space, three_beside};
 use pasid::model::Mutation;
-use pasid::{Error, PasidRange, Space, SpaceRef};
+use pasid::{Error, IdSpace, PasidRange, Pool};
 use std::sync::Arc;
 
 /// What is refused, though one was always free.
@@ -203,7 +203,7 @@ const BUT_0_2_4: &[PasidRange] = &[range(1, 1), range(3, 3), range(5, 7)];
 
 /// One frees x and then ends z by `end`. Another, if it learns of that by `learn`,
 /// takes y. A third asks for x or y.
-fn learning(end: fn(&Space, Held), learn: fn(&Arc<Space>) -> bool) {
+fn learning(end: fn(&IdSpace, Held), learn: fn(&Arc<IdSpace>) -> bool) {
     let space = space(3, BUT_0_2_4);
     let x = space.clone().alloc_at(pasid(0), 1).unwrap();
     let z = space.clone().alloc_at(pasid(4), 1).unwrap();
@@ -219,15 +219,15 @@ fn learning(end: fn(&Space, Held), learn: fn(&Arc<Space>) -> bool) {
     assert_not_refused(&got);
 }
 
-fn by_free(_: &Space, z: Held) {
+fn by_free(_: &IdSpace, z: Held) {
     drop(z);
 }
 
-fn by_put(_: &Space, z: Held) {
+fn by_put(_: &IdSpace, z: Held) {
     drop(z.into_ref());
 }
 
-fn by_revoke(space: &Space, z: Held) {
+fn by_revoke(space: &IdSpace, z: Held) {
     let handle = z.handle();
     // Kept: only the revoking is to be learnt of.
     std::mem::forget(z);

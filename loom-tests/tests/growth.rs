@@ -5,7 +5,7 @@
 
 use loom_tests::{Model, beside, empty_space, pasid, range, three_beside};
 use pasid::model::Mutation;
-use pasid::{Error, Found, PasidRange, SpaceRef};
+use pasid::{Error, Found, PasidRange, Pool};
 
 const LOST: &str = "growth lost a PASID";
 

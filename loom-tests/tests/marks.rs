@@ -9,24 +9,24 @@
 
 use loom_tests::{Held, Model, beside, pasid, range, space, three_beside};
 use pasid::model::Mutation;
-use pasid::{PasidRange, Space, SpaceRef};
+use pasid::{IdSpace, PasidRange, Pool};
 use std::sync::Arc;
 
 const HIDDEN: &str = "a full mark hides a free PASID";
 
-fn alloc(space: &Arc<Space>) -> Held {
+fn alloc(space: &Arc<IdSpace>) -> Held {
     let owned = space.clone().alloc_in_place(space.range(), 1);
     owned.expect("some are always free")
 }
 
 /// Fails unless the lowest free PASID of the space is `lowest`.
-fn assert_lowest(space: &Arc<Space>, lowest: u16) {
+fn assert_lowest(space: &Arc<IdSpace>, lowest: u16) {
     let found = alloc(space).pasid();
     assert_eq!(found, pasid(lowest), "a full mark hides a free PASID");
 }
 
 /// A space in which 0 is held, and full marks were set once and cleared again.
-fn marked_before(bits: u8, reserved: &'static [PasidRange]) -> (Arc<Space>, Held) {
+fn marked_before(bits: u8, reserved: &'static [PasidRange]) -> (Arc<IdSpace>, Held) {
     let space = space(bits, reserved);
     let owned = space.clone().alloc_at(pasid(0), 1).unwrap();
     drop(alloc(&space));
@@ -37,7 +37,7 @@ fn marked_before(bits: u8, reserved: &'static [PasidRange]) -> (Arc<Space>, Held
 
 /// A search passes by what is full while 0 is given back. If that comes too late
 /// for it, it takes `other`.
-fn mark_against_free((space, owned): (Arc<Space>, Held), other: u16) {
+fn mark_against_free((space, owned): (Arc<IdSpace>, Held), other: u16) {
     let searcher = space.clone();
     let (found, ()) = beside(move || alloc(&searcher), move || drop(owned));
     let lowest = if found.pasid() == pasid(0) { other } else { 0 };

@@ -6,7 +6,7 @@
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom_tests::{Model, pasid, range, space, three_beside};
 use pasid::model::Mutation;
-use pasid::{PasidRange, SpaceRef};
+use pasid::{PasidRange, Pool};
 use std::sync::Arc;
 
 const STALE: &str = "told of an answer from before a release";

@@ -7,14 +7,14 @@
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom_tests::{Held, Model, beside, pasid, three_beside};
 use pasid::model::Mutation;
-use pasid::{Error, Handle, Ref, Space, SpaceRef};
+use pasid::{Error, Handle, IdSpace, Pool, Ref};
 use std::sync::Arc;
 
-type Reference = Ref<Arc<Space>>;
+type Reference = Ref<Arc<IdSpace>>;
 
 /// A space in which 0 is allocated with the word 7, and 1, which stands in the same
 /// word of bits, is held for ever.
-fn owned_beside_neighbour() -> (Arc<Space>, Held) {
+fn owned_beside_neighbour() -> (Arc<IdSpace>, Held) {
     let space = loom_tests::space(1, &[]);
     let neighbour = space.clone().alloc_at(pasid(1), 1).unwrap();
     let _ = neighbour.into_raw();
@@ -24,7 +24,7 @@ fn owned_beside_neighbour() -> (Arc<Space>, Held) {
 
 /// Fails unless 0 is free, and its neighbour still held: a bit that is given back
 /// twice takes the neighbour's with it.
-fn assert_free_once(space: &Arc<Space>) {
+fn assert_free_once(space: &Arc<IdSpace>) {
     let owned = space.clone().alloc_at(pasid(0), 9);
     assert!(owned.is_ok(), "a PASID is lost");
     let neighbour = space.clone().alloc_at(pasid(1), 9);
@@ -34,18 +34,18 @@ fn assert_free_once(space: &Arc<Space>) {
 const LOST: &str = "a PASID is lost";
 
 /// Fails if 0, of which somebody holds a reference, can be allocated.
-fn assert_held(space: &Arc<Space>) {
+fn assert_held(space: &Arc<IdSpace>) {
     let owned = space.clone().alloc_in_place(pasid(0).into(), 9);
     assert!(owned.is_err(), "a PASID was handed out that is referenced");
 }
 
 const HANDED_OUT: &str = "a PASID was handed out that is referenced";
 
-fn put_by_drop(_: &Space, reference: Reference) {
+fn put_by_drop(_: &IdSpace, reference: Reference) {
     drop(reference);
 }
 
-fn put_by_handle(space: &Space, reference: Reference) {
+fn put_by_handle(space: &IdSpace, reference: Reference) {
     let handle = Handle::from_raw(reference.into_raw()).unwrap();
     // SAFETY: the reference that `into_raw` gave up.
     let put = unsafe { space.put(handle) };
@@ -212,12 +212,12 @@ const UNSEEN: &str = "the next owner does not see what a holder wrote";
 
 /// Two holders write and give their references back, by `one` and `two`; whoever
 /// owns the PASID next sees what both wrote, and it came free once.
-fn put_against_put(one: fn(&Space, Reference), two: fn(&Space, Reference)) {
+fn put_against_put(one: fn(&IdSpace, Reference), two: fn(&IdSpace, Reference)) {
     let (space, owned) = owned_beside_neighbour();
     let notes = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
     let first = owned.into_ref();
     let second = first.try_clone().unwrap();
-    let put = |index: usize, put: fn(&Space, Reference), reference: Reference| {
+    let put = |index: usize, put: fn(&IdSpace, Reference), reference: Reference| {
         let (space, notes) = (space.clone(), notes.clone());
         move || {
             // Relaxed: it is the PASID that must carry it to the next owner.

@@ -6,7 +6,7 @@
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom_tests::{Model, beside, pasid, space, three_beside};
 use pasid::model::Mutation;
-use pasid::{Error, Found, SpaceRef};
+use pasid::{Error, Found, Pool};
 use std::sync::Arc;
 
 const ANOTHERS: &str = "find returned another owner's word";

@@ -5,7 +5,7 @@
 pub mod allocator;
 pub mod moving;
 
-use pasid::{Error, Found, Handle, Owned, Pasid, PasidRange, PasidWidth, Ref, Space, SpaceRef};
+use pasid::{Error, Found, Handle, IdSpace, Owned, Pasid, PasidRange, PasidWidth, Pool, Ref};
 
 /// The PASID of that number.
 pub fn pasid(number: u32) -> Pasid {
@@ -23,12 +23,12 @@ pub fn width(bits: u8) -> PasidWidth {
 }
 
 /// A space of `bits` bits in which nothing is reserved, PASID 0 included.
-pub fn bare(bits: u8) -> Space {
-    Space::with_reserved(width(bits), &[])
+pub fn bare(bits: u8) -> IdSpace {
+    IdSpace::with_reserved(width(bits), &[])
 }
 
 /// Everything that is live, with its handle and word.
-pub fn snapshot(space: &Space) -> Vec<Found> {
+pub fn snapshot(space: &IdSpace) -> Vec<Found> {
     space.iter(space.range()).collect()
 }
 
@@ -53,37 +53,37 @@ pub fn with_pasid(of: Handle, number: u32) -> Handle {
 }
 
 /// Allocates with PASIDs as numbers and without a word.
-pub fn alloc(space: &Space, first: u32, last: u32) -> Result<Owned<&Space>, Error> {
+pub fn alloc(space: &IdSpace, first: u32, last: u32) -> Result<Owned<&IdSpace>, Error> {
     space.alloc(range(first, last), 0)
 }
 
 /// Allocates and keeps the raw form: nothing borrows the space.
-pub fn alloc_raw(space: &Space, first: u32, last: u32) -> Result<Handle, Error> {
+pub fn alloc_raw(space: &IdSpace, first: u32, last: u32) -> Result<Handle, Error> {
     alloc(space, first, last).map(|owned| handle(owned.into_raw()))
 }
 
 /// Frees what `alloc_raw` allocated.
-pub fn free_raw(space: &Space, handle: Handle) -> Result<(), Error> {
+pub fn free_raw(space: &IdSpace, handle: Handle) -> Result<(), Error> {
     // SAFETY: tests pass what `alloc_raw` gave and nothing else owns, or a handle
     // whose allocation is over.
     unsafe { space.free(handle) }
 }
 
 /// Gives back a reference that is held in raw form.
-pub fn put_raw(space: &Space, handle: Handle) -> Result<(), Error> {
+pub fn put_raw(space: &IdSpace, handle: Handle) -> Result<(), Error> {
     // SAFETY: tests pass a handle of which they hold a reference in raw form, or
     // one whose allocation is over.
     unsafe { space.put(handle) }
 }
 
 /// The owner that `into_raw` took apart.
-pub fn owned_from(space: &Space, raw: u64) -> Owned<&Space> {
+pub fn owned_from(space: &IdSpace, raw: u64) -> Owned<&IdSpace> {
     // SAFETY: tests pass what `Owned::into_raw` gave for this space, once.
     unsafe { Owned::from_raw(space, raw) }.expect("a raw form that came from an owner")
 }
 
 /// The reference that `into_raw` took apart.
-pub fn ref_from(space: &Space, raw: u64) -> Ref<&Space> {
+pub fn ref_from(space: &IdSpace, raw: u64) -> Ref<&IdSpace> {
     // SAFETY: tests pass what `Ref::into_raw` gave for this space, once.
     unsafe { Ref::from_raw(space, raw) }.expect("a raw form that came from a reference")
 }

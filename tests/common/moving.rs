@@ -2,7 +2,7 @@
 //! One thread that asks, and one that moves the only free PASID about.
 
 use super::{alloc, alloc_raw, bare, free_raw};
-use pasid::{Handle, Policy, Space};
+use pasid::{Handle, IdSpace, Policy};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -39,7 +39,7 @@ impl Drop for Done<'_> {
 }
 
 /// The handles of all of `count` PASIDs but the last, by number.
-fn hold_all_but_one(space: &Space, count: u32) -> Vec<Option<Handle>> {
+fn hold_all_but_one(space: &IdSpace, count: u32) -> Vec<Option<Handle>> {
     let mut mine = vec![None; count as usize];
     for number in 0..count - 1 {
         mine[number as usize] = Some(alloc_raw(space, number, number).unwrap());
@@ -48,7 +48,7 @@ fn hold_all_but_one(space: &Space, count: u32) -> Vec<Option<Handle>> {
 }
 
 /// Moves the free one about until `done`.
-fn move_the_free_one(space: &Space, mut mine: Vec<Option<Handle>>, done: &AtomicBool) {
+fn move_the_free_one(space: &IdSpace, mut mine: Vec<Option<Handle>>, done: &AtomicBool) {
     let count = mine.len() as u32;
     let last = count - 1;
     let mut random = fastrand::Rng::with_seed(count.into());

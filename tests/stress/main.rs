@@ -14,7 +14,7 @@ mod shadow;
 mod worker;
 
 use pasid::events::count;
-use pasid::{Error, Handle, Pasid, PasidRange, PasidWidth, Policy, Space, SpaceRef, events::Event};
+use pasid::{Error, Handle, IdSpace, Pasid, PasidRange, PasidWidth, Policy, Pool, events::Event};
 use shadow::{Shadow, UNSET, check_word, word_of};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,7 +37,7 @@ fn range(first: u32, last: u32) -> PasidRange {
 }
 
 /// Fails unless every PASID of `request` can be had again, once.
-fn check_nothing_is_lost(space: &Space, request: PasidRange) {
+fn check_nothing_is_lost(space: &IdSpace, request: PasidRange) {
     assert_eq!(space.count_live(space.range()), 0, "something is left live");
     let mut all: Vec<_> = (0..request.count())
         .map(|_| space.alloc(request, 0).expect("broken: a PASID was lost"))
@@ -57,7 +57,7 @@ fn check_nothing_is_lost(space: &Space, request: PasidRange) {
 /// One space, churned by all threads. Returns how often `get` was refused and
 /// how often the request was exhausted.
 fn churn(seed: u64, policy: Policy, request: PasidRange, revoking: bool) -> (u64, u64) {
-    let space = Space::new(PasidWidth::MAX).with_policy(policy);
+    let space = IdSpace::new(PasidWidth::MAX).with_policy(policy);
     space.preload(request).expect("a little memory");
     let arena = Arena {
         space: &space,
@@ -87,7 +87,7 @@ fn churn(seed: u64, policy: Policy, request: PasidRange, revoking: bool) -> (u64
 /// A fresh space, in which all threads ask for memory in the same places at the
 /// same time: each for a PASID of its own in every leaf.
 fn grow_together(policy: Policy, leaves: u32) {
-    let space = Space::new(PasidWidth::MAX).with_policy(policy);
+    let space = IdSpace::new(PasidWidth::MAX).with_policy(policy);
     let start = Barrier::new(THREADS as usize);
     let handles: Vec<Vec<Handle>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (1..=THREADS)
@@ -186,7 +186,7 @@ fn exhausted_is_not_said_while_a_pasid_is_free() {
         for each in [1, 2, 5, 40, 700] {
             // At most `each` a thread, and never all of them while one asks.
             let request = range(1, THREADS * each);
-            let space = Space::new(PasidWidth::MAX).with_policy(policy);
+            let space = IdSpace::new(PasidWidth::MAX).with_policy(policy);
             let asked = AtomicU64::new(0);
             std::thread::scope(|scope| {
                 for thread in 0..THREADS {
@@ -235,7 +235,7 @@ impl Drop for Done<'_> {
 fn a_look_up_never_pairs_a_handle_with_another_allocation_s_word() {
     const OWNERS_SEEN: u32 = 20_000;
     const LOOKS_LAST: u32 = 50_000_000;
-    let space = Space::new(PasidWidth::MAX);
+    let space = IdSpace::new(PasidWidth::MAX);
     let only = Pasid::new(1).expect("of 20 bits");
     let (seen, done) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
@@ -280,7 +280,7 @@ fn a_look_up_never_pairs_a_handle_with_another_allocation_s_word() {
 #[test]
 fn a_replaced_word_is_returned_once() {
     const REPLACED: u64 = 500_000;
-    let space = Space::new(PasidWidth::MAX);
+    let space = IdSpace::new(PasidWidth::MAX);
     let owned = space.alloc(space.range(), 0).expect("an empty space");
     // Sums of all words put and of all words returned.
     let (put, returned) = (AtomicU64::new(0), AtomicU64::new(0));

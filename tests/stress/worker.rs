@@ -2,12 +2,12 @@
 //! One thread of the churn: random steps, each checked against the shadow.
 
 use crate::shadow::{FLIP, Shadow, UNSET, check_word, word_of};
-use pasid::{Error, Handle, Owned, Pasid, PasidRange, Ref, Space, SpaceRef};
+use pasid::{Error, Handle, IdSpace, Owned, Pasid, PasidRange, Pool, Ref};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What the threads of a round share.
 pub struct Arena<'a> {
-    pub space: &'a Space,
+    pub space: &'a IdSpace,
     pub request: PasidRange,
     pub shadow: Shadow,
     /// Handles for others to try, live or over: raw, 0 for none.
@@ -23,8 +23,8 @@ pub struct Arena<'a> {
 pub struct Worker<'a> {
     arena: &'a Arena<'a>,
     random: fastrand::Rng,
-    owned: Vec<Owned<&'a Space>>,
-    refs: Vec<Ref<&'a Space>>,
+    owned: Vec<Owned<&'a IdSpace>>,
+    refs: Vec<Ref<&'a IdSpace>>,
     /// Handles whose allocation this thread saw end.
     over: Vec<Handle>,
     held_last: usize,
@@ -196,7 +196,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Keeps a reference that the shadow knows of.
-    fn keep(&mut self, reference: Ref<&'a Space>) {
+    fn keep(&mut self, reference: Ref<&'a IdSpace>) {
         check_word(reference.handle(), reference.word());
         self.refs.push(reference);
         if self.refs.len() > self.held_last {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use criterion::Criterion;
 use fastrand::Rng;
-use pasid::{Owned, PasidRange, Policy, Space, SpaceRef};
+use pasid::{IdSpace, Owned, PasidRange, Policy, Pool};
 use pasid_benches::reference::HotWord;
 use pasid_benches::report::{Goal, Report};
 use pasid_benches::rounds::{Round, alone, compare, time};
@@ -38,7 +38,7 @@ pub(crate) fn run(criterion: &mut Criterion, report: &mut Report) {
 /// The pair of calls that R is the least of. The owner goes through `black_box`,
 /// as it would go through the caller's own structure.
 #[inline(always)]
-pub(crate) fn alloc_and_free(space: &Space, range: PasidRange, word: u64) {
+pub(crate) fn alloc_and_free(space: &IdSpace, range: PasidRange, word: u64) {
     drop(black_box(space.alloc(range, word)));
 }
 
@@ -105,14 +105,14 @@ fn churn(criterion: &mut Criterion, report: &mut Report, occupancy: Occupancy) {
 
 /// Words that take as much memory as an owner.
 type Kept = [u64; 3];
-const _: () = assert!(size_of::<Kept>() == size_of::<Owned<&Space>>());
+const _: () = assert!(size_of::<Kept>() == size_of::<Owned<&IdSpace>>());
 
 /// Fills a space with memory in place, and empties it. The reference keeps as many
 /// results in as much memory.
 fn fill_and_drain(criterion: &mut Criterion, report: &mut Report) {
     let space = in_place(Policy::Lowest);
     let (range, hot) = (black_box(space.range()), HotWord::default());
-    let mut live: Vec<Owned<&Space>> = Vec::with_capacity(FULL_COUNT as usize);
+    let mut live: Vec<Owned<&IdSpace>> = Vec::with_capacity(FULL_COUNT as usize);
     let mut results: Vec<Kept> = Vec::with_capacity(FULL_COUNT as usize);
     let mut reference = |count| {
         time(|| {

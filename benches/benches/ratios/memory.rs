@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Memory: the space itself and what it has of the heap.
 
-use pasid::{PasidWidth, Space, SpaceRef};
+use pasid::{IdSpace, PasidWidth, Pool};
 use pasid_benches::heap::bytes_in_use;
 use pasid_benches::report::{Goal, Report};
 use pasid_benches::spaces::FULL_COUNT;
@@ -11,8 +11,8 @@ const BURST_COUNT: u32 = 100_000;
 
 pub(crate) fn run(report: &mut Report) {
     let before = bytes_in_use();
-    let mut space = Space::new(PasidWidth::MAX);
-    let bytes = |heap: usize| (size_of::<Space>() + heap) as f64;
+    let mut space = IdSpace::new(PasidWidth::MAX);
+    let bytes = |heap: usize| (size_of::<IdSpace>() + heap) as f64;
     let empty = bytes(bytes_in_use() - before);
     live(&space, BURST_COUNT);
     space.shrink();
@@ -30,7 +30,7 @@ pub(crate) fn run(report: &mut Report) {
 
 /// Allocates `count` PASIDs and frees them; how much of the heap the space had
 /// taken by then.
-fn live(space: &Space, count: u32) -> usize {
+fn live(space: &IdSpace, count: u32) -> usize {
     let mut live = Vec::with_capacity(count as usize);
     let before = bytes_in_use();
     live.extend((0..count).map_while(|_| space.alloc(space.range(), 0).ok()));

@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::Criterion;
-use pasid::{Handle, Policy, SpaceRef};
+use pasid::{Handle, Policy, Pool};
 use pasid_benches::reference::HotWord;
 use pasid_benches::report::{Goal, Report};
 use pasid_benches::rounds::{Round, compare, time};

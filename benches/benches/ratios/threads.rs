@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use criterion::Criterion;
-use pasid::{Policy, SpaceRef};
+use pasid::{Policy, Pool};
 use pasid_benches::reference::HotWord;
 use pasid_benches::report::{Goal, Report};
 use pasid_benches::rounds::{Round, compare, time};

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::CreationError;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pasid::{Pasid, Space};
+use pasid::{IdSpace, Pasid};
 
 use crate::complain;
 use crate::machine::MachineError;
@@ -83,7 +83,7 @@ pub enum RunError {
     },
     /// The space could not be prepared.
     #[error("the space cannot be prepared: {0}")]
-    Space(#[from] pasid::Error),
+    IdSpace(#[from] pasid::Error),
     /// A thread could not be started.
     #[error("thread {number} of {threads} cannot be started: {error}")]
     Thread {
@@ -149,7 +149,7 @@ fn load(plan: &Plan, args: &Args) -> Result<Report, RunError> {
     let seed = args.seed.unwrap_or_else(|| fastrand::u32(..).into());
     let threads = args.threads();
     // PASID 0 is reserved by default.
-    let space = Space::new(plan.width).with_policy(plan.policy.into());
+    let space = IdSpace::new(plan.width).with_policy(plan.policy.into());
     for &pasid in plan.reserved.iter().filter(|&&pasid| pasid != Pasid::ZERO) {
         space.reserve(pasid)?;
     }

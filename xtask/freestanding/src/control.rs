@@ -2,23 +2,23 @@
 //! The calls that may allocate or give memory back. They need the allocator's
 //! two hooks and nothing else; memory that is not there is an error, no panic.
 
-use pasid::{Owned, Pasid, PasidWidth, Policy, Space, SpaceRef};
+use pasid::{Owned, Pasid, PasidWidth, Policy, IdSpace, Pool};
 
 use crate::{range, status};
 
 /// Constant, so it needs no memory and no initialiser that runs.
-static SPACE: Space = Space::new(PasidWidth::MAX).with_policy(Policy::Next);
+static SPACE: IdSpace = IdSpace::new(PasidWidth::MAX).with_policy(Policy::Next);
 
 /// The one space of this program.
 #[unsafe(no_mangle)]
-pub extern "C" fn pasid_control_space() -> &'static Space {
+pub extern "C" fn pasid_control_space() -> &'static IdSpace {
     &SPACE
 }
 
 /// Allocates in the range `first..=last` and grows the tree where it has to.
 #[unsafe(no_mangle)]
 pub extern "C" fn pasid_control_alloc(
-    space: &Space,
+    space: &IdSpace,
     first: u32,
     last: u32,
     word: u64,
@@ -31,7 +31,7 @@ pub extern "C" fn pasid_control_alloc(
 /// Puts memory in place for `first..=last` and says how many bytes that took.
 #[unsafe(no_mangle)]
 pub extern "C" fn pasid_control_preload(
-    space: &Space,
+    space: &IdSpace,
     first: u32,
     last: u32,
     bytes: &mut usize,
@@ -44,19 +44,19 @@ pub extern "C" fn pasid_control_preload(
 
 /// Gives the memory of empty parts back and says how many bytes that were.
 #[unsafe(no_mangle)]
-pub extern "C" fn pasid_control_shrink(space: &mut Space) -> usize {
+pub extern "C" fn pasid_control_shrink(space: &mut IdSpace) -> usize {
     space.shrink()
 }
 
 /// How much memory the space has.
 #[unsafe(no_mangle)]
-pub extern "C" fn pasid_control_memory_bytes(space: &Space) -> usize {
+pub extern "C" fn pasid_control_memory_bytes(space: &IdSpace) -> usize {
     space.memory_bytes()
 }
 
 /// Reserves one PASID.
 #[unsafe(no_mangle)]
-pub extern "C" fn pasid_control_reserve(space: &Space, pasid: u32) -> i32 {
+pub extern "C" fn pasid_control_reserve(space: &IdSpace, pasid: u32) -> i32 {
     status(
         Pasid::new(pasid).and_then(|pasid| space.reserve(pasid)),
         None,
@@ -65,7 +65,7 @@ pub extern "C" fn pasid_control_reserve(space: &Space, pasid: u32) -> i32 {
 
 /// Ends the reservation of one PASID.
 #[unsafe(no_mangle)]
-pub extern "C" fn pasid_control_unreserve(space: &Space, pasid: u32) -> i32 {
+pub extern "C" fn pasid_control_unreserve(space: &IdSpace, pasid: u32) -> i32 {
     status(
         Pasid::new(pasid).and_then(|pasid| space.unreserve(pasid)),
         None,
@@ -78,7 +78,7 @@ pub extern "C" fn pasid_control_unreserve(space: &Space, pasid: u32) -> i32 {
 ///
 /// The space is valid, and nobody uses it any more.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pasid_control_drop(space: *mut Space) {
+pub unsafe extern "C" fn pasid_control_drop(space: *mut IdSpace) {
     // SAFETY: the caller's promise, word for word.
     unsafe { space.drop_in_place() }
 }

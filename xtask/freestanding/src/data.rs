@@ -7,14 +7,14 @@
 //! Wherever a function takes a raw handle and is unsafe, the caller holds the
 //! reference that the handle stands for, which the function takes over.
 
-use pasid::{Handle, Owned, Pasid, Ref, Space, SpaceRef};
+use pasid::{Handle, Owned, Pasid, Ref, IdSpace, Pool};
 
 use crate::{range, status};
 
 /// Allocates in the range `first..=last` with the memory that is there.
 #[unsafe(no_mangle)]
 pub extern "C" fn pasid_data_alloc_in_place(
-    space: &Space,
+    space: &IdSpace,
     first: u32,
     last: u32,
     word: u64,
@@ -26,21 +26,21 @@ pub extern "C" fn pasid_data_alloc_in_place(
 
 /// Allocates this PASID.
 #[unsafe(no_mangle)]
-pub extern "C" fn pasid_data_alloc_at(space: &Space, pasid: u32, word: u64, raw: &mut u64) -> i32 {
+pub extern "C" fn pasid_data_alloc_at(space: &IdSpace, pasid: u32, word: u64, raw: &mut u64) -> i32 {
     let owned = Pasid::new(pasid).and_then(|pasid| space.alloc_at(pasid, word));
     status(owned.map(Owned::into_raw), Some(raw))
 }
 
 /// Takes a reference by handle.
 #[unsafe(no_mangle)]
-pub extern "C" fn pasid_data_get(space: &Space, handle: u64, raw: &mut u64) -> i32 {
+pub extern "C" fn pasid_data_get(space: &IdSpace, handle: u64, raw: &mut u64) -> i32 {
     let reference = Handle::from_raw(handle).and_then(|handle| space.get(handle));
     status(reference.map(Ref::into_raw), Some(raw))
 }
 
 /// Takes a reference by number.
 #[unsafe(no_mangle)]
-pub extern "C" fn pasid_data_get_at(space: &Space, pasid: u32, raw: &mut u64) -> i32 {
+pub extern "C" fn pasid_data_get_at(space: &IdSpace, pasid: u32, raw: &mut u64) -> i32 {
     let reference = Pasid::new(pasid).and_then(|pasid| space.get_at(pasid));
     status(reference.map(Ref::into_raw), Some(raw))
 }
@@ -51,7 +51,7 @@ pub extern "C" fn pasid_data_get_at(space: &Space, pasid: u32, raw: &mut u64) ->
 ///
 /// As the module says.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pasid_data_put(space: &Space, handle: u64) -> i32 {
+pub unsafe extern "C" fn pasid_data_put(space: &IdSpace, handle: u64) -> i32 {
     let put = |handle| {
         // SAFETY: the caller's promise, word for word.
         unsafe { space.put(handle) }
@@ -65,7 +65,7 @@ pub unsafe extern "C" fn pasid_data_put(space: &Space, handle: u64) -> i32 {
 ///
 /// As the module says.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pasid_data_free(space: &Space, handle: u64) -> i32 {
+pub unsafe extern "C" fn pasid_data_free(space: &IdSpace, handle: u64) -> i32 {
     let free = |handle| {
         // SAFETY: the caller's promise, word for word.
         unsafe { space.free(handle) }
@@ -75,7 +75,7 @@ pub unsafe extern "C" fn pasid_data_free(space: &Space, handle: u64) -> i32 {
 
 /// Revokes the PASID: no new references.
 #[unsafe(no_mangle)]
-pub extern "C" fn pasid_data_revoke(space: &Space, handle: u64) -> i32 {
+pub extern "C" fn pasid_data_revoke(space: &IdSpace, handle: u64) -> i32 {
     status(
         Handle::from_raw(handle).and_then(|handle| space.revoke(handle)),
         None,
@@ -88,7 +88,7 @@ pub extern "C" fn pasid_data_revoke(space: &Space, handle: u64) -> i32 {
 ///
 /// As the module says.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pasid_data_drop_owned(space: &Space, handle: u64) -> i32 {
+pub unsafe extern "C" fn pasid_data_drop_owned(space: &IdSpace, handle: u64) -> i32 {
     // SAFETY: the caller's promise, word for word.
     status(unsafe { Owned::from_raw(space, handle) }.map(drop), None)
 }
@@ -99,7 +99,7 @@ pub unsafe extern "C" fn pasid_data_drop_owned(space: &Space, handle: u64) -> i3
 ///
 /// As the module says.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pasid_data_drop_ref(space: &Space, handle: u64) -> i32 {
+pub unsafe extern "C" fn pasid_data_drop_ref(space: &IdSpace, handle: u64) -> i32 {
     // SAFETY: the caller's promise, word for word.
     status(unsafe { Ref::from_raw(space, handle) }.map(drop), None)
 }
@@ -110,7 +110,7 @@ pub unsafe extern "C" fn pasid_data_drop_ref(space: &Space, handle: u64) -> i32 
 ///
 /// As the module says.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pasid_data_into_ref(space: &Space, handle: u64, raw: &mut u64) -> i32 {
+pub unsafe extern "C" fn pasid_data_into_ref(space: &IdSpace, handle: u64, raw: &mut u64) -> i32 {
     // SAFETY: the caller's promise, word for word.
     let owned = unsafe { Owned::from_raw(space, handle) };
     status(owned.map(|owned| owned.into_ref().into_raw()), Some(raw))
@@ -122,7 +122,7 @@ pub unsafe extern "C" fn pasid_data_into_ref(space: &Space, handle: u64, raw: &m
 ///
 /// As the module says.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pasid_data_clone(space: &Space, handle: u64, raw: &mut u64) -> i32 {
+pub unsafe extern "C" fn pasid_data_clone(space: &IdSpace, handle: u64, raw: &mut u64) -> i32 {
     // SAFETY: the caller's promise, word for word.
     let reference = unsafe { Ref::from_raw(space, handle) };
     let clone = reference.and_then(|reference| {
@@ -140,7 +140,7 @@ pub unsafe extern "C" fn pasid_data_clone(space: &Space, handle: u64, raw: &mut 
 /// As the module says, but the caller keeps the reference.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pasid_data_replace(
-    space: &Space,
+    space: &IdSpace,
     handle: u64,
     word: u64,
     old: &mut u64,
@@ -158,7 +158,7 @@ pub unsafe extern "C" fn pasid_data_replace(
 /// Looks a PASID up and copies the owner's word.
 #[unsafe(no_mangle)]
 pub extern "C" fn pasid_data_find(
-    space: &Space,
+    space: &IdSpace,
     pasid: u32,
     handle: &mut u64,
     word: &mut u64,
@@ -173,7 +173,7 @@ pub extern "C" fn pasid_data_find(
 
 /// One step of an iteration: the first live PASID in `first..=last`.
 #[unsafe(no_mangle)]
-pub extern "C" fn pasid_data_iterate(space: &Space, first: u32, last: u32, raw: &mut u64) -> i32 {
+pub extern "C" fn pasid_data_iterate(space: &IdSpace, first: u32, last: u32, raw: &mut u64) -> i32 {
     match range(first, last).map(|range| space.iter(range).next()) {
         Ok(Some(found)) => {
             *raw = found.handle.to_raw();
@@ -186,7 +186,7 @@ pub extern "C" fn pasid_data_iterate(space: &Space, first: u32, last: u32, raw: 
 
 /// Whether any PASID of `first..=last` is live.
 #[unsafe(no_mangle)]
-pub extern "C" fn pasid_data_any_live(space: &Space, first: u32, last: u32, any: &mut bool) -> i32 {
+pub extern "C" fn pasid_data_any_live(space: &IdSpace, first: u32, last: u32, any: &mut bool) -> i32 {
     status(
         range(first, last).map(|range| space.any_live(range)),
         Some(any),
@@ -196,7 +196,7 @@ pub extern "C" fn pasid_data_any_live(space: &Space, first: u32, last: u32, any:
 /// How many PASIDs of `first..=last` are live.
 #[unsafe(no_mangle)]
 pub extern "C" fn pasid_data_count_live(
-    space: &Space,
+    space: &IdSpace,
     first: u32,
     last: u32,
     count: &mut u32,

@@ -7,12 +7,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pasid::{PasidWidth, Ref, Space};
+use pasid::{IdSpace, PasidWidth, Ref};
 
 /// A device that holds references.
 #[derive(Debug)]
 pub struct Device<'s> {
-    space: &'s Space,
+    space: &'s IdSpace,
     width: PasidWidth,
     /// The raw form of a `Ref`, or 0, which is none's.
     entries: Box<[AtomicU64]>,
@@ -20,7 +20,7 @@ pub struct Device<'s> {
 
 impl<'s> Device<'s> {
     /// A device of `count` entries, all empty, for PASIDs of `width`.
-    pub fn new(space: &'s Space, width: PasidWidth, count: usize) -> Device<'s> {
+    pub fn new(space: &'s IdSpace, width: PasidWidth, count: usize) -> Device<'s> {
         Device {
             space,
             width,
@@ -39,7 +39,11 @@ impl<'s> Device<'s> {
     }
 
     /// Puts `reference`, or none, into an entry, and takes out what was there.
-    pub fn swap(&self, entry: usize, reference: Option<Ref<&'s Space>>) -> Option<Ref<&'s Space>> {
+    pub fn swap(
+        &self,
+        entry: usize,
+        reference: Option<Ref<&'s IdSpace>>,
+    ) -> Option<Ref<&'s IdSpace>> {
         let raw = reference.map_or(0, Ref::into_raw);
         // AcqRel: whoever takes the reference out comes after whoever put it in.
         let old = self.entries[entry].swap(raw, Ordering::AcqRel);
@@ -56,11 +60,11 @@ impl<'s> Device<'s> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pasid::SpaceRef;
+    use pasid::Pool;
 
     #[test]
     fn an_entry_keeps_its_reference() {
-        let space = Space::new(PasidWidth::MAX);
+        let space = IdSpace::new(PasidWidth::MAX);
         let device = Device::new(&space, PasidWidth::MAX, 2);
         let owned = space.alloc(space.range(), 0).unwrap();
         let pasid = owned.pasid();

@@ -2,7 +2,7 @@
 //! The end of the load: everything is given back, and then all of it must be
 //! there to be handed out again.
 
-use pasid::{Error, Pasid, SpaceRef};
+use pasid::{Error, Pasid, Pool};
 
 use super::rules::{Rule, outcome};
 use super::worker::Worker;

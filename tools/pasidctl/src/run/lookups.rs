@@ -8,7 +8,7 @@
 //! free is a release, and a release fence stands before the revocation, so the
 //! second look at the process would show it leaving.
 
-use pasid::{Error, Found, Handle, Pasid, Ref, Result, Space, SpaceRef};
+use pasid::{Error, Found, Handle, IdSpace, Pasid, Pool, Ref, Result};
 
 use super::measure::Kind;
 use super::process::{ProcessId, State};
@@ -127,7 +127,7 @@ impl<'s> Worker<'_, 's> {
     }
 
     /// Looks whose PASID it is, and keeps the reference in place of the last one.
-    fn handle_fault(&mut self, reference: Ref<&'s Space>) {
+    fn handle_fault(&mut self, reference: Ref<&'s IdSpace>) {
         let id = ProcessId::of_word(reference.word());
         let life = self.world.processes.life(id.slot());
         let begun = life.is_some_and(|life| life.has_begun(id));
@@ -177,7 +177,7 @@ impl<'s> Worker<'_, 's> {
     }
 
     /// What the holder of a reference may rely on.
-    fn check_held(&mut self, reference: &Ref<&'s Space>, id: ProcessId) {
+    fn check_held(&mut self, reference: &Ref<&'s IdSpace>, id: ProcessId) {
         let (pasid, handle) = (reference.pasid(), reference.handle());
         let found = self.find(pasid);
         let kept = match found {
@@ -304,13 +304,13 @@ impl<'s> Worker<'_, 's> {
     }
 
     /// Takes a reference out of some device's entry.
-    fn take_out(&mut self) -> Option<Ref<&'s Space>> {
+    fn take_out(&mut self) -> Option<Ref<&'s IdSpace>> {
         let device = &self.world.devices[self.rng.usize(..self.world.devices.len())];
         device.swap(self.rng.usize(..device.count()), None)
     }
 
     /// Puts a reference into some device that is wide enough, or gives it back.
-    fn place(&mut self, reference: Ref<&'s Space>) {
+    fn place(&mut self, reference: Ref<&'s IdSpace>) {
         let device = &self.world.devices[self.rng.usize(..self.world.devices.len())];
         if !reference.pasid().fits(device.width()) {
             return self.put(reference);

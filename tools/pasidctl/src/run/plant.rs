@@ -5,7 +5,7 @@
 //! something that did not happen, or demands what must not be, and the check of
 //! that rule, and of no other, has to notice.
 
-use pasid::{Handle, Owned, PasidRange, Space};
+use pasid::{Handle, IdSpace, Owned, PasidRange};
 
 use super::process::ProcessId;
 use super::rules::Rule;
@@ -19,7 +19,7 @@ const EVERY: u32 = 256;
 /// been told yet.
 pub fn when_bound(
     worker: &mut Worker<'_, '_>,
-    owned: &Owned<&Space>,
+    owned: &Owned<&IdSpace>,
     id: ProcessId,
     request: PasidRange,
 ) {
@@ -62,7 +62,7 @@ pub fn when_leaving(worker: &mut Worker<'_, '_>, handle: Handle) {
     }
 }
 
-fn hand_on_while_held(worker: &mut Worker<'_, '_>, owned: &Owned<&Space>, id: ProcessId) {
+fn hand_on_while_held(worker: &mut Worker<'_, '_>, owned: &Owned<&IdSpace>, id: ProcessId) {
     let (pasid, owner) = (owned.pasid(), Claimant::Process(id));
     let shadow = &worker.world.shadow;
     let held = shadow

@@ -25,7 +25,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crossbeam_utils::CachePadded;
-use pasid::{Handle, Owned, Space};
+use pasid::{Handle, IdSpace, Owned};
 
 const SLOT_BITS: u32 = 12;
 const SERIAL_BITS: u32 = 33;
@@ -140,13 +140,13 @@ struct Slot {
 /// All slots, and the space that their processes bind in.
 #[derive(Debug)]
 pub struct Processes<'s> {
-    space: &'s Space,
+    space: &'s IdSpace,
     slots: Box<[CachePadded<Slot>]>,
 }
 
 impl<'s> Processes<'s> {
     /// `count` empty slots, at most [`SLOTS_LAST`].
-    pub fn new(space: &'s Space, count: usize) -> Processes<'s> {
+    pub fn new(space: &'s IdSpace, count: usize) -> Processes<'s> {
         debug_assert!(count <= SLOTS_LAST);
         let slots = (0..count).map(|slot| {
             CachePadded::new(Slot {
@@ -207,7 +207,7 @@ impl<'s> Processes<'s> {
     }
 
     /// Ends `begin_bind`: `id` has its PASID, and others may use it.
-    pub fn bound(&self, id: ProcessId, owned: Owned<&'s Space>) {
+    pub fn bound(&self, id: ProcessId, owned: Owned<&'s IdSpace>) {
         let slot = &self.slots[id.slot()];
         // Release: pairs with the acquire in `peek`.
         slot.handle.store(owned.into_raw(), Ordering::Release);
@@ -220,7 +220,7 @@ impl<'s> Processes<'s> {
     }
 
     /// Takes the PASID from the process in `slot`, if it is bound.
-    pub fn begin_exit(&self, slot: usize) -> Option<(ProcessId, Owned<&'s Space>)> {
+    pub fn begin_exit(&self, slot: usize) -> Option<(ProcessId, Owned<&'s IdSpace>)> {
         let life = self.life(slot)?;
         let id = life.id();
         if life.state() != State::Bound || !self.step(slot, life, Life::new(id, State::Leaving)) {
@@ -259,11 +259,11 @@ impl<'s> Processes<'s> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pasid::{PasidWidth, SpaceRef};
+    use pasid::{PasidWidth, Pool};
 
     #[test]
     fn a_slot_goes_through_its_states() {
-        let space = Space::new(PasidWidth::MAX);
+        let space = IdSpace::new(PasidWidth::MAX);
         let processes = Processes::new(&space, 4);
         assert_eq!(processes.peek(3), None);
         assert!(processes.begin_exit(3).is_none());

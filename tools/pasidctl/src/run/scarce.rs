@@ -16,7 +16,7 @@
 //!
 //! The space also has a PASID whose handle is foreign in the first one.
 
-use pasid::{Handle, Owned, Pasid, PasidRange, PasidWidth, Policy, Result, Space, SpaceRef};
+use pasid::{Handle, IdSpace, Owned, Pasid, PasidRange, PasidWidth, Policy, Pool, Result};
 
 /// How many PASIDs a thread has at most.
 pub const EACH: usize = 4;
@@ -34,7 +34,7 @@ const OWN_FREE: u32 = 300;
 /// The second space.
 #[derive(Debug)]
 pub struct Scarce {
-    space: Space,
+    space: IdSpace,
     range: PasidRange,
 }
 
@@ -54,7 +54,7 @@ impl Scarce {
     /// [`OutOfMemory`](pasid::Error::OutOfMemory): 13 KiB for each thread and 9 KiB.
     pub fn new(threads: u16) -> Result<Scarce> {
         // So that what is handed out moves along.
-        let space = Space::new(PasidWidth::MAX).with_policy(Policy::Next);
+        let space = IdSpace::new(PasidWidth::MAX).with_policy(Policy::Next);
         let first = SPREAD;
         let count = SPREAD * EACH as u32 * u32::from(threads);
         let range = PasidRange::new(Pasid::new(first)?, Pasid::new(first + count - 1)?)?;
@@ -93,7 +93,7 @@ impl Scarce {
     ///
     /// # Errors
     /// [`OutOfMemory`](pasid::Error::OutOfMemory).
-    pub fn stranger(&self) -> Result<Owned<&Space>> {
+    pub fn stranger(&self) -> Result<Owned<&IdSpace>> {
         self.space.alloc(Pasid::MAX.into(), 0)
     }
 
@@ -101,7 +101,7 @@ impl Scarce {
     ///
     /// # Errors
     /// None, for a thread that has fewer than [`EACH`].
-    pub fn alloc(&self) -> Result<Owned<&Space>> {
+    pub fn alloc(&self) -> Result<Owned<&IdSpace>> {
         self.space.alloc(self.range, 0)
     }
 
@@ -109,7 +109,7 @@ impl Scarce {
     ///
     /// # Errors
     /// [`Exhausted`](pasid::Error::Exhausted), if the thread has its PASID.
-    pub fn alloc_own(&self, own: Own) -> Result<Owned<&Space>> {
+    pub fn alloc_own(&self, own: Own) -> Result<Owned<&IdSpace>> {
         self.space.alloc(own.range, 0)
     }
 }

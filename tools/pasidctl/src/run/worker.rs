@@ -6,7 +6,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
 use fastrand::Rng;
-use pasid::{Error, Handle, Owned, Pasid, PasidRange, Ref, Result, Space, SpaceRef};
+use pasid::{Error, Handle, IdSpace, Owned, Pasid, PasidRange, Pool, Ref, Result};
 
 use super::RunError;
 use super::measure::{Kind, Meter};
@@ -34,11 +34,11 @@ pub struct Worker<'w, 's> {
     /// Handles that are stale, or soon will be.
     pub(super) gone: Vec<(Handle, ProcessId)>,
     /// A fault being handled: its reference, until the page response is sent.
-    pub(super) faulting: Option<Ref<&'s Space>>,
+    pub(super) faulting: Option<Ref<&'s IdSpace>>,
     /// A PASID that this thread keeps reserved.
     pub(super) reserved: Option<Pasid>,
     /// The scarce PASIDs that this thread has.
-    scarce: Vec<Owned<&'s Space>>,
+    scarce: Vec<Owned<&'s IdSpace>>,
     /// A range that nobody else asks for.
     own: Own,
     index: usize,
@@ -165,7 +165,7 @@ impl<'w, 's> Worker<'w, 's> {
 
     /// Allocates; one time in eight, as an interrupt handler would, without
     /// growing memory if that can be.
-    fn alloc(&mut self, request: PasidRange, id: ProcessId) -> Result<Owned<&'s Space>> {
+    fn alloc(&mut self, request: PasidRange, id: ProcessId) -> Result<Owned<&'s IdSpace>> {
         let space = self.world.space;
         if self.rng.u8(..8) == 0 {
             let in_place = || space.alloc_in_place(request, id.word());
@@ -243,7 +243,7 @@ impl<'w, 's> Worker<'w, 's> {
     }
 
     /// A reference by handle, counted and timed.
-    pub(super) fn get(&mut self, handle: Handle) -> Result<Ref<&'s Space>> {
+    pub(super) fn get(&mut self, handle: Handle) -> Result<Ref<&'s IdSpace>> {
         let space = self.world.space;
         self.meter.time(
             || space.get(handle),
@@ -260,7 +260,7 @@ impl<'w, 's> Worker<'w, 's> {
     pub(super) fn expect_refused(
         &mut self,
         handle: Handle,
-        answer: Result<Ref<&'s Space>>,
+        answer: Result<Ref<&'s IdSpace>>,
         errors: &[Error],
     ) {
         let refused = answer.as_ref().is_err_and(|error| errors.contains(error));
@@ -274,13 +274,13 @@ impl<'w, 's> Worker<'w, 's> {
 
     /// Enters a reference that the allocator has just given, and looks whether it
     /// is to the PASID of `id`.
-    pub(super) fn took(&mut self, reference: &Ref<&'s Space>, id: ProcessId) {
+    pub(super) fn took(&mut self, reference: &Ref<&'s IdSpace>, id: ProcessId) {
         let verdict = self.world.shadow.take(reference.pasid(), id);
         self.judge(Rule::M7, verdict);
     }
 
     /// Takes a reference off the shadow, and gives it back.
-    pub(super) fn put(&mut self, reference: Ref<&'s Space>) {
+    pub(super) fn put(&mut self, reference: Ref<&'s IdSpace>) {
         let id = ProcessId::of_word(reference.word());
         let verdict = self.world.shadow.give(reference.pasid(), id);
         self.judge(Rule::M7, verdict);
@@ -288,7 +288,7 @@ impl<'w, 's> Worker<'w, 's> {
     }
 
     /// Gives back a reference that was not entered in the shadow.
-    pub(super) fn put_unentered(&mut self, reference: Ref<&'s Space>) {
+    pub(super) fn put_unentered(&mut self, reference: Ref<&'s IdSpace>) {
         self.meter.time(|| drop(reference), |()| Some(Kind::Put));
     }
 
@@ -388,7 +388,7 @@ impl<'w, 's> Worker<'w, 's> {
     }
 }
 
-fn alloc_kind(result: &Result<Owned<&Space>>) -> Option<Kind> {
+fn alloc_kind(result: &Result<Owned<&IdSpace>>) -> Option<Kind> {
     match result {
         Ok(_) => Some(Kind::Alloc),
         Err(Error::Exhausted { .. }) => Some(Kind::Exhausted),

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
-use pasid::Space;
+use pasid::IdSpace;
 
 use super::device::Device;
 use super::plan::Plan;
@@ -17,7 +17,7 @@ use super::shadow::{Claimant, Shadow};
 #[derive(Debug)]
 pub struct World<'s> {
     /// The space.
-    pub space: &'s Space,
+    pub space: &'s IdSpace,
     /// Another space.
     pub second: Second<'s>,
     /// Sizes and ranges.
@@ -40,7 +40,7 @@ impl<'s> World<'s> {
     /// A world around `space`, in which the plan's values are reserved already,
     /// for so many threads.
     pub fn new(
-        space: &'s Space,
+        space: &'s IdSpace,
         second: Second<'s>,
         plan: &'s Plan,
         plant: Option<Rule>,
