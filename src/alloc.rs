@@ -3,31 +3,15 @@
 
 use crate::error::{Error, Result};
 use crate::handle::Handle;
+use crate::order::{Order, Policy};
 use crate::pasid::{Pasid, PasidWidth};
 use crate::radix::{Entry, Spot, Tree};
 use crate::range::PasidRange;
 use crate::search::NoneFree;
 use crate::slot::Slot;
-use crate::state::{Left, Refusal};
-use crate::sync::{AtomicU32, const_unless_loom};
-
-/// The order in which a space hands out its PASIDs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
-#[non_exhaustive]
-pub enum Policy {
-    /// The lowest free PASID of the request; exactly that while no other call
-    /// runs. Keeps tables dense and memory small. Threads that allocate at the
-    /// same time contend for the same word.
-    #[default]
-    Lowest,
-    /// The first free PASID after the last one handed out, wrapping within the
-    /// request. Where requests are for one range, a freed PASID stays unused for as
-    /// long as possible; a request for another range takes the place to go on from
-    /// with it. In time the whole range has memory.
-    Next,
-}
+use crate::state::{Left, Refusal, Sought};
+use crate::sync::const_unless_loom;
+use heap::borrow::Cow;
 
 /// A PASID space: numbers `0 ..= 2^width - 1`, each free, held, or reserved.
 ///
@@ -59,9 +43,7 @@ pub struct IdSpace {
     pub(crate) tree: Tree,
     /// PASIDs that can be asked for: 2^width, and none at width 0.
     count: u32,
-    pub(crate) policy: Policy,
-    /// Where a search under [`Policy::Next`] starts.
-    pub(crate) cursor: AtomicU32,
+    pub(crate) order: Order,
 }
 
 /// What a look-up found: which allocation is live, and its owner's word.
@@ -74,7 +56,7 @@ pub struct Found {
 }
 
 /// Linux gives PASID 0 to DMA without a PASID (`IOMMU_NO_PASID`).
-const RESERVED_BY_DEFAULT: &[PasidRange] = &[PasidRange::single(Pasid::ZERO)];
+pub(crate) const RESERVED_BY_DEFAULT: &[PasidRange] = &[PasidRange::single(Pasid::ZERO)];
 
 impl IdSpace {
     const_unless_loom! {
@@ -118,11 +100,16 @@ impl IdSpace {
         /// # Ok::<(), Error>(())
         /// ```
         pub fn with_reserved(width: PasidWidth, reserved: &'static [PasidRange]) -> IdSpace {
+            IdSpace::holding(width, Cow::Borrowed(reserved))
+        }
+    }
+
+    const_unless_loom! {
+        pub(crate) fn holding(width: PasidWidth, reserved: Cow<'static, [PasidRange]>) -> IdSpace {
             IdSpace {
                 tree: Tree::new(width, reserved),
                 count: if width.bits() == 0 { 0 } else { width.count() },
-                policy: Policy::Lowest,
-                cursor: AtomicU32::new(0),
+                order: Order::new(Policy::Lowest),
             }
         }
     }
@@ -140,7 +127,7 @@ impl IdSpace {
     /// ```
     #[must_use]
     pub const fn with_policy(mut self, policy: Policy) -> IdSpace {
-        self.policy = policy;
+        self.order.set_policy(policy);
         self
     }
 
@@ -156,7 +143,7 @@ impl IdSpace {
 
     /// The order of handing out.
     pub const fn policy(&self) -> Policy {
-        self.policy
+        self.order.policy()
     }
 
     // ---- Calls by raw handle, and look-ups: data calls ------------------------
@@ -186,7 +173,11 @@ impl IdSpace {
     #[inline]
     pub fn find(&self, pasid: Pasid) -> Result<Found> {
         // What lies beyond the width is not live either; only a refusal asks why.
-        match self.tree.entry(pasid).map(|entry| entry.slot.find()) {
+        match self
+            .tree
+            .entry(pasid)
+            .map(|entry| entry.slot.find(Sought::ANY))
+        {
             Some(Ok((generation, word))) => Ok(Found {
                 handle: Handle::new(pasid, self.tree.tag(), generation),
                 word,
@@ -217,8 +208,11 @@ impl IdSpace {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn revoke(&self, handle: Handle) -> Result<()> {
-        let revoked = self.entry_of(handle)?.slot.revoke(handle.generation());
-        revoked.map_err(|why| refused_handle(handle, why))
+        let sought = Sought::of(handle.generation());
+        let revoked = self.entry_of(handle)?.slot.revoke(sought);
+        revoked
+            .map_err(|why| refused_handle(handle, why))
+            .map(|_| ())
     }
 
     /// Gives back one reference that is held in raw form (see [`Ref::into_raw`](crate::Ref::into_raw)).
@@ -248,7 +242,7 @@ impl IdSpace {
     #[doc(alias = "ioasid_put")]
     pub unsafe fn put(&self, handle: Handle) -> Result<()> {
         let entry = self.entry_of(handle)?;
-        let left = entry.slot.put(handle.generation());
+        let left = entry.slot.put(Sought::of(handle.generation()));
         self.reclaim(entry.spot, left.map_err(|why| refused_handle(handle, why))?);
         Ok(())
     }
@@ -281,7 +275,7 @@ impl IdSpace {
     #[doc(alias = "ioasid_free")]
     pub unsafe fn free(&self, handle: Handle) -> Result<()> {
         let entry = self.entry_of(handle)?;
-        let left = entry.slot.free(handle.generation());
+        let left = entry.slot.free(Sought::of(handle.generation()));
         self.reclaim(entry.spot, left.map_err(|why| refused_handle(handle, why))?);
         Ok(())
     }
@@ -380,11 +374,6 @@ impl IdSpace {
         entry.ok_or_else(|| self.without_memory(pasid, Error::NotFound(pasid)))
     }
 
-    /// The slot that a handle names, if it is of this space.
-    pub(crate) fn slot_of(&self, handle: Handle) -> Result<&Slot> {
-        self.entry_of(handle).map(|entry| entry.slot)
-    }
-
     /// The entry of a handle that came from outside, if it is of this space.
     #[inline(always)]
     pub(crate) fn entry_of(&self, handle: Handle) -> Result<Entry<'_>> {
@@ -400,6 +389,7 @@ pub(crate) fn refused(pasid: Pasid, why: Refusal) -> Error {
     match why {
         Refusal::BeingFreed => Error::BeingFreed(pasid),
         Refusal::Reserved => Error::Reserved(pasid),
+        Refusal::WrongSet => Error::WrongSet(pasid),
         Refusal::NotLive | Refusal::TooManyReferences => Error::NotFound(pasid),
     }
 }
@@ -409,6 +399,7 @@ pub(crate) fn refused_handle(handle: Handle, why: Refusal) -> Error {
     match why {
         Refusal::BeingFreed => Error::BeingFreed(handle.pasid()),
         Refusal::NotLive | Refusal::Reserved => Error::Stale(handle),
+        Refusal::WrongSet => Error::WrongSet(handle.pasid()),
         Refusal::TooManyReferences => Error::TooManyReferences(handle),
     }
 }
@@ -417,7 +408,7 @@ impl core::fmt::Debug for IdSpace {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("IdSpace")
             .field("width", &self.width())
-            .field("policy", &self.policy)
+            .field("policy", &self.policy())
             .field("memory_bytes", &self.memory_bytes())
             .finish_non_exhaustive()
     }

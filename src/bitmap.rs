@@ -55,7 +55,8 @@ pub(crate) const LEAF_WORDS: usize = 2;
 /// PASIDs in one leaf.
 pub(crate) const LEAF_PASIDS: u32 = WORD_BITS * LEAF_WORDS as u32;
 
-const ALL: u32 = if WORD_BITS == 32 {
+/// Every bit of a word.
+pub(crate) const ALL: u32 = if WORD_BITS == 32 {
     u32::MAX
 } else {
     (1 << WORD_BITS) - 1
@@ -71,14 +72,16 @@ const _: () = {
 
 /// What one load of a word said.
 #[derive(Clone, Copy)]
-struct Seen(u64);
+pub(crate) struct Seen(u64);
 
 impl Seen {
-    const fn free(self) -> u32 {
+    #[inline(always)]
+    pub(crate) const fn free(self) -> u32 {
         !(self.0 as u32) & ALL
     }
 
-    const fn version(self) -> u32 {
+    #[inline(always)]
+    pub(crate) const fn version(self) -> u32 {
         (self.0 >> VERSION_SHIFT) as u32
     }
 }
@@ -205,6 +208,55 @@ impl Bitmap {
                 }
             }
         }
+    }
+
+    /// One word, to choose a bit of it for [`Bitmap::take_of`].
+    #[inline(always)]
+    pub(crate) fn peek(&self, word: u32) -> Seen {
+        // Relaxed: only chooses which bit to try; the exchange decides.
+        self.see(word, Ordering::Relaxed)
+    }
+
+    /// Takes bit `bit` of the word that was `seen`, in which it is clear, or says what
+    /// the word is now.
+    ///
+    /// Wait-free. It fails only if another thread changed the word.
+    #[inline(always)]
+    pub(crate) fn take_of(&self, word: u32, seen: Seen, bit: u32) -> Result<(), Seen> {
+        #[cfg(loom)]
+        if planted(Mutation::TakeInTwoSteps) {
+            let took = self.take_in_two_steps(word * WORD_BITS + bit);
+            return took.then_some(()).ok_or(self.peek(word));
+        }
+        // AcqRel: as in `take`. Failure Relaxed: as in `peek`.
+        let taking = unless(Mutation::TakeRelaxed, Ordering::AcqRel);
+        let taken = seen.0 | 1 << bit;
+        match self
+            .word(word)
+            .compare_exchange(seen.0, taken, taking, Ordering::Relaxed)
+        {
+            Ok(_) => Ok(()),
+            Err(now) => {
+                if now & 1 << bit != 0 {
+                    met(Event::BitLost);
+                }
+                Err(Seen(now))
+            }
+        }
+    }
+
+    /// One word, for a scan over the words of several trees.
+    #[inline(always)]
+    pub(crate) fn look(&self, word: u32) -> Seen {
+        // Acquire: as in `scan`.
+        self.see(word, unless(Mutation::ScanRelaxed, Ordering::Acquire))
+    }
+
+    /// The sum of the versions that [`Bitmap::scan`] adds up, whatever is free.
+    pub(crate) fn versions(&self, first: u32, last: u32) -> u64 {
+        (first / WORD_BITS..=last / WORD_BITS)
+            .map(|word| u64::from(self.look(word).version()))
+            .sum()
     }
 
     /// Gives back the bit at `position`, which the caller owns (I1).

@@ -3,8 +3,10 @@
 
 use crate::alloc::IdSpace;
 use crate::error::{Error, Result};
+use crate::listing::Iter;
 use crate::pasid::Pasid;
 use crate::range::PasidRange;
+use crate::state::Sought;
 
 impl IdSpace {
     /// Reserves `pasid`: it is not handed out until [`IdSpace::unreserve`].
@@ -57,6 +59,15 @@ impl IdSpace {
         entry.slot.unreserve().map_err(|_| Error::NotFound(pasid))?;
         self.tree.give_back(entry.spot);
         Ok(())
+    }
+
+    /// The PASIDs that were reserved since the space was built.
+    pub(crate) fn added_reservations(&self) -> impl Iterator<Item = Pasid> + '_ {
+        let mut held = Iter::new(self, self.range(), Sought::ANY);
+        core::iter::from_fn(move || held.next_held()).filter_map(|(pasid, slot)| {
+            let added = slot.state().is_reserved() && !self.tree.listed_as_reserved(pasid);
+            added.then_some(pasid)
+        })
     }
 
     /// Puts memory in place for every PASID in `range`, so that
@@ -132,8 +143,8 @@ impl IdSpace {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use crate::error::Error;
-    use crate::owned::Pool;
     use crate::pasid::{Pasid, PasidWidth};
+    use crate::pool::Pool;
     use crate::range::PasidRange;
     use crate::{IdSpace, Owned};
     use std::vec::Vec;

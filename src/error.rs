@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The one error type of the crate.
 
-use core::fmt;
-
 use crate::handle::Handle;
+use crate::kind::SpaceKind;
 use crate::pasid::{Pasid, PasidWidth};
 use crate::range::PasidRange;
+use crate::requester::RequesterId;
+
+mod text;
 
 /// `core::result::Result` with this crate's [`Error`].
 ///
@@ -108,8 +110,45 @@ pub enum Error {
     WrongSet(Pasid),
     /// The reference count is at its largest value. `EMLINK`.
     TooManyReferences(Handle),
+    /// As many faults of the attachment wait for their response as can be counted. `EMLINK`.
+    TooManyFaults(Pasid),
     /// The table or set is closing and takes no new calls. `ENODEV`.
     Closing,
+    /// None of the range is the set's. `EINVAL`.
+    OutsideSet {
+        /// The range that was asked for.
+        range: PasidRange,
+    },
+    /// The space has no sets of that scope. `EINVAL`.
+    WrongKind {
+        /// The kind of the space.
+        kind: SpaceKind,
+    },
+    /// The scope names no table, one twice, or one of another space. `EINVAL`.
+    InvalidScope,
+    /// The set was built without a quota. `EINVAL`.
+    NoQuota,
+    /// The space has no room for that quota. `EDQUOT`.
+    CapacityExceeded {
+        /// What is left of the capacity, in PASIDs.
+        left: u32,
+    },
+    /// There are 1,023 sets there already, as many as can be told apart. `ENOSPC`.
+    TooManySets,
+    /// More than the new quota is in use. `EBUSY`.
+    QuotaInUse {
+        /// What is in use, in PASIDs.
+        used: u32,
+    },
+    /// Another set has that token. `EBUSY`.
+    TokenInUse {
+        /// The token that was given.
+        token: u64,
+    },
+    /// The device is one of the table's already. `EBUSY`.
+    DeviceJoined(RequesterId),
+    /// The device is none of the table's. `ENOENT`.
+    DeviceNotJoined(RequesterId),
     /// The answer lies behind the bytes that could be read. `EINVAL`.
     ConfigSpaceTruncated {
         /// How many bytes of the 4096 there are.
@@ -175,10 +214,14 @@ impl Error {
             | Error::ConfigSpaceTruncated { .. }
             | Error::CapabilityListLoop { .. }
             | Error::CapabilityListBroken { .. }
-            | Error::CapabilityMisplaced { .. } => EINVAL,
-            Error::Exhausted { .. } => ENOSPC,
+            | Error::CapabilityMisplaced { .. }
+            | Error::OutsideSet { .. }
+            | Error::WrongKind { .. }
+            | Error::InvalidScope
+            | Error::NoQuota => EINVAL,
+            Error::Exhausted { .. } | Error::TooManySets => ENOSPC,
             Error::AwaitingFlush { .. } => EAGAIN,
-            Error::QuotaExceeded { .. } => EDQUOT,
+            Error::QuotaExceeded { .. } | Error::CapacityExceeded { .. } => EDQUOT,
             Error::OutOfMemory => ENOMEM,
             Error::Reserved(_) => EPERM,
             Error::DoesNotFit { .. } => EOVERFLOW,
@@ -187,12 +230,15 @@ impl Error {
             | Error::HeldLocally(_)
             | Error::AlreadyAttached(_)
             | Error::InUse(_)
+            | Error::QuotaInUse { .. }
+            | Error::TokenInUse { .. }
+            | Error::DeviceJoined(_)
             | Error::Paused => EBUSY,
-            Error::NotFound(_) | Error::NotAttached(_) => ENOENT,
+            Error::NotFound(_) | Error::NotAttached(_) | Error::DeviceNotJoined(_) => ENOENT,
             Error::BeingFreed(_) => ESHUTDOWN,
             Error::Stale(_) => ESTALE,
             Error::WrongSet(_) => EACCES,
-            Error::TooManyReferences(_) => EMLINK,
+            Error::TooManyReferences(_) | Error::TooManyFaults(_) => EMLINK,
             Error::Closing | Error::DeviceGone => ENODEV,
         }
     }
@@ -233,78 +279,22 @@ impl Error {
             Error::WrongSet(_) => 44,
             Error::TooManyReferences(_) => 45,
             Error::Closing => 46,
+            Error::TooManyFaults(_) => 48,
+            Error::OutsideSet { .. } => 5,
+            Error::WrongKind { .. } => 6,
+            Error::InvalidScope => 7,
+            Error::NoQuota => 8,
+            Error::CapacityExceeded { .. } => 14,
+            Error::TooManySets => 15,
+            Error::QuotaInUse { .. } => 35,
+            Error::TokenInUse { .. } => 36,
+            Error::DeviceJoined(_) => 37,
+            Error::DeviceNotJoined(_) => 47,
             Error::ConfigSpaceTruncated { .. } => 60,
             Error::DeviceGone => 61,
             Error::CapabilityListLoop { .. } => 62,
             Error::CapabilityListBroken { .. } => 63,
             Error::CapabilityMisplaced { .. } => 64,
-        }
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Error::InvalidPasid { value } => {
-                write!(f, "{value} is not a PASID: it needs more than 20 bits")
-            }
-            Error::InvalidWidth { bits } => {
-                write!(
-                    f,
-                    "a width of {bits} bits is reserved: PASIDs have at most 20"
-                )
-            }
-            Error::InvalidRange { first, last } => write!(f, "the range {first}..={last} is empty"),
-            Error::InvalidHandle { raw } => write!(f, "{raw:#018x} is not a handle"),
-            Error::Exhausted { range } => write!(f, "no PASID of {range} is free"),
-            Error::AwaitingFlush { range } => {
-                write!(f, "no PASID of {range} is free, but some wait for a flush")
-            }
-            Error::QuotaExceeded { quota } => write!(f, "the set's quota of {quota} is used up"),
-            Error::OutOfMemory => f.write_str("out of memory"),
-            Error::Reserved(pasid) => write!(f, "PASID {pasid} is reserved"),
-            Error::DoesNotFit { pasid, width } => {
-                write!(f, "PASID {pasid} does not fit a width of {width}")
-            }
-            Error::NoPasidSupport => f.write_str("the table has no PASID support"),
-            Error::HeldGlobally(pasid) => write!(f, "PASID {pasid} is held by a global set"),
-            Error::HeldLocally(pasid) => write!(f, "PASID {pasid} is held by a local or group set"),
-            Error::AlreadyAttached(pasid) => write!(f, "PASID {pasid} is attached already"),
-            Error::InUse(pasid) => write!(f, "PASID {pasid} is in use"),
-            Error::Paused => f.write_str("the table is paused"),
-            Error::NotFound(pasid) => write!(f, "PASID {pasid} is not allocated"),
-            Error::NotAttached(pasid) => write!(f, "PASID {pasid} is not attached"),
-            Error::BeingFreed(pasid) => write!(f, "PASID {pasid} is being freed"),
-            Error::Stale(handle) => write!(f, "handle {handle} is stale"),
-            Error::WrongSet(pasid) => write!(f, "PASID {pasid} belongs to another set"),
-            Error::TooManyReferences(handle) => {
-                write!(
-                    f,
-                    "handle {handle} has as many references as can be counted"
-                )
-            }
-            Error::Closing => f.write_str("the table or set is closing"),
-            Error::ConfigSpaceTruncated { len } => {
-                write!(f, "the configuration space ends after {len} of 4096 bytes")
-            }
-            Error::DeviceGone => {
-                f.write_str("the configuration space reads as all ones: the device is gone")
-            }
-            Error::CapabilityListLoop { offset } => {
-                write!(
-                    f,
-                    "the capability list loops: it comes back to offset {offset:#05x}"
-                )
-            }
-            Error::CapabilityListBroken { offset } => {
-                write!(
-                    f,
-                    "the capability list is broken: nothing can be at offset {offset:#05x}"
-                )
-            }
-            Error::CapabilityMisplaced { offset } => {
-                write!(f, "offset {offset:#05x} has no room for a PASID capability")
-            }
         }
     }
 }
@@ -359,11 +349,27 @@ mod tests {
             (Error::WrongSet(pasid), 13),
             (Error::TooManyReferences(handle), 31),
             (Error::Closing, 19),
+            (Error::OutsideSet { range }, 22),
+            (
+                Error::WrongKind {
+                    kind: SpaceKind::Tables
+                },
+                22
+            ),
+            (Error::InvalidScope, 22),
+            (Error::NoQuota, 22),
+            (Error::CapacityExceeded { left: 3 }, 122),
+            (Error::TooManySets, 28),
+            (Error::QuotaInUse { used: 3 }, 16),
+            (Error::TokenInUse { token: 3 }, 16),
+            (Error::DeviceJoined(RequesterId(8)), 16),
+            (Error::DeviceNotJoined(RequesterId(8)), 2),
             (Error::ConfigSpaceTruncated { len: 64 }, 22),
             (Error::DeviceGone, 19),
             (Error::CapabilityListLoop { offset: 0x100 }, 22),
             (Error::CapabilityListBroken { offset: 0x40 }, 22),
             (Error::CapabilityMisplaced { offset: 0x102 }, 22),
+            (Error::TooManyFaults(pasid), 31),
         ]
     }
 
@@ -394,11 +400,22 @@ mod tests {
             Error::WrongSet(_) => 20,
             Error::TooManyReferences(_) => 21,
             Error::Closing => 22,
-            Error::ConfigSpaceTruncated { .. } => 23,
-            Error::DeviceGone => 24,
-            Error::CapabilityListLoop { .. } => 25,
-            Error::CapabilityListBroken { .. } => 26,
-            Error::CapabilityMisplaced { .. } => 27,
+            Error::OutsideSet { .. } => 23,
+            Error::WrongKind { .. } => 24,
+            Error::InvalidScope => 25,
+            Error::NoQuota => 26,
+            Error::CapacityExceeded { .. } => 27,
+            Error::TooManySets => 28,
+            Error::QuotaInUse { .. } => 29,
+            Error::TokenInUse { .. } => 30,
+            Error::DeviceJoined(_) => 31,
+            Error::DeviceNotJoined(_) => 32,
+            Error::ConfigSpaceTruncated { .. } => 33,
+            Error::DeviceGone => 34,
+            Error::CapabilityListLoop { .. } => 35,
+            Error::CapabilityListBroken { .. } => 36,
+            Error::CapabilityMisplaced { .. } => 37,
+            Error::TooManyFaults(_) => 38,
         }
     }
 

@@ -2,71 +2,95 @@
 //! A lock-free, exact allocator for PASIDs (Process Address Space IDs), the
 //! numbers of at most 20 bits that name an address space in front of an IOMMU.
 //!
-//! A [`IdSpace`] hands out the PASIDs of one width. What it hands out is an
-//! [`Owned`], which frees on drop; whoever else needs the PASID to stay takes a
-//! [`Ref`]. A freed PASID gets no new reference and no new owner until the last
-//! reference is gone.
+//! A [`Space`] has the PASID [tables](Table) of one machine. PASIDs are allocated from
+//! [sets](IoasidSet): of one table, of a few, or of all, also of those added later. Sets
+//! of different tables may hand out the same number, and what a global set hands out is
+//! live nowhere else: the allocator sees to it at every instant, without a lock. What it
+//! hands out is an [`Owned`], which frees on drop; whoever else needs the PASID to stay
+//! takes a [`Ref`]. A freed PASID gets no new reference and no new owner until the last
+//! reference is gone. A PASID that is written into a table's hardware is
+//! [attached](Attach), and a page fault finds what is attached, and keeps it.
 //!
 //! ```
-//! use pasid::{Error, PasidWidth, IdSpace, Pool};
 //! use pasid::limits::PasidCapability;
+//! use pasid::{Attach, Error, Pool, Scope, SetConfig, Space, SpaceKind, TableConfig};
+//!
+//! // A space can be a `static`, and owns no memory until used. PASID 0 is reserved.
+//! static SPACE: Space = Space::new(SpaceKind::Both);
 //!
 //! // What the device says: its PASID capability register, 20 bits, privileged mode.
 //! let capability = PasidCapability::from_register(0x1404)?;
-//! assert_eq!(capability.width, PasidWidth::MAX);
+//! let table = SPACE.add_table(TableConfig::new(capability.width))?;
 //!
-//! // PASID 0 is reserved. A space can be a `static`, and owns no memory until used.
-//! static SPACE: IdSpace = IdSpace::new(PasidWidth::MAX);
+//! // The driver's own PASIDs, and those of user processes on every device.
+//! let driver = SPACE.add_set(SetConfig::new(Scope::Local(&table)))?;
+//! let users = SPACE.add_set(SetConfig::new(Scope::Global))?;
+//! let queue = driver.alloc(driver.range(), 0)?;
+//! let process = users.alloc(users.range(), 0xFEED)?;
+//! assert_ne!(queue.pasid(), process.pasid());
 //!
-//! // The driver binds an address space: a PASID with a word of its own.
-//! let bound = SPACE.alloc(SPACE.range(), 0xFEED)?;
-//! assert_eq!(bound.pasid().get(), 1);
+//! // The process is bound to the device.
+//! table.preload(process.pasid().into())?;
+//! let attaching = table.attach(&process, 0xD0)?;
+//! // ... the driver writes the hardware's entry ...
+//! let attachment = attaching.commit()?;
 //!
 //! // A page fault brings the number alone. The reference keeps the PASID until the
 //! // response is sent.
-//! let faulting = SPACE.get_at(bound.pasid())?;
-//! assert_eq!(faulting.word(), 0xFEED);
+//! let fault = table.fault_get(process.pasid())?;
+//! assert_eq!(fault.word(), 0xD0);
 //!
 //! // The process exits meanwhile: no new reference, and no new owner yet.
-//! drop(bound);
-//! assert_eq!(SPACE.get_at(faulting.pasid()).err(), Some(Error::BeingFreed(faulting.pasid())));
-//! assert_ne!(SPACE.alloc(SPACE.range(), 0)?.pasid(), faulting.pasid());
+//! let number = process.pasid();
+//! drop(process);
+//! attachment.detach();
+//! assert_eq!(table.fault_get(number).err(), Some(Error::BeingFreed(number)));
+//! assert_ne!(users.alloc(users.range(), 0)?.pasid(), number);
 //!
-//! // The last reference goes, and the number is free again.
-//! let handle = faulting.handle();
-//! drop(faulting);
-//! assert_eq!(SPACE.alloc(SPACE.range(), 0)?.pasid(), handle.pasid());
-//! assert_eq!(SPACE.get(handle).err(), Some(Error::Stale(handle)));
+//! // The response is sent, the last reference goes, and the number is free again.
+//! drop(fault);
+//! assert_eq!(users.alloc(users.range(), 0)?.pasid(), number);
 //! # Ok::<(), Error>(())
 //! ```
+//!
+//! An [`IdSpace`] is the same for the numbers of one table alone, without tables, sets
+//! and attachments.
 //!
 //! # Which call in which context
 //!
 //! | calls | progress | memory | context |
 //! | --- | --- | --- | --- |
-//! | [`find`](IdSpace::find), [`alloc_at`](Pool::alloc_at), [`iter`](IdSpace::iter), [`Ref::try_clone`], dropping a [`Ref`], `word`, `replace` | wait-free | none | any |
-//! | [`alloc_in_place`](Pool::alloc_in_place), [`get`](Pool::get), [`get_at`](Pool::get_at), dropping an [`Owned`], [`revoke`](IdSpace::revoke), [`put`](IdSpace::put), [`free`](IdSpace::free) | lock-free | none | any |
-//! | [`alloc`](Pool::alloc), [`reserve`](IdSpace::reserve), [`unreserve`](IdSpace::unreserve), [`preload`](IdSpace::preload) | lock-free | may grow | where memory may be allocated |
-//! | [`shrink`](IdSpace::shrink), dropping the space | exclusive | gives back | where memory may be freed |
+//! | [`find`](IoasidSet::find), [`iter`](IoasidSet::iter), [`Ref::try_clone`], dropping a [`Ref`], `word`, [`Owned::replace`], [`Attachment::replace`] | wait-free | none | any |
+//! | [`alloc_in_place`](Pool::alloc_in_place), [`alloc_at`](Pool::alloc_at), [`get`](Pool::get), [`get_at`](Pool::get_at), dropping an [`Owned`], [`revoke`](IoasidSet::revoke), [`put`](IoasidSet::put), [`free`](IoasidSet::free), [`attach`](Attach::attach), [`commit`](Attaching::commit), [`detach`](Attachment::detach), [`fault_get`](Attach::fault_get), dropping a [`Fault`] | lock-free | none | any |
+//! | [`free_all`](IoasidSet::free_all), [`close`](IoasidSet::close) of a set, [`pause`](Table::pause), [`resume`](Table::resume) | lock-free | none | any |
+//! | [`alloc`](Pool::alloc), [`preload`](IoasidSet::preload) | lock-free | may grow | where memory may be allocated |
+//! | [`Table::attachments`], [`width`](Table::width), `is_closing`, [`count_live`](IoasidSet::count_live), [`statistics`](IoasidSet::statistics) | wait-free | none | any |
+//! | [`Table::preload`] | lock-free | may grow | where memory may be allocated |
+//! | all of [`Space`]; [`join`](Table::join), [`leave`](Table::leave), [`reserve`](Table::reserve), [`unreserve`](Table::unreserve) and [`close`](Table::close) of a table; [`set_quota`](IoasidSet::set_quota) | wait for each other | may grow, and give back | where these may wait and memory may be allocated and freed |
+//! | [`IdSpace::shrink`], dropping the last handle of anything | exclusive | gives back | where memory may be freed |
 //!
 //! "Any" includes an interrupt or signal handler that interrupted the same call.
-//! None of these calls locks, waits for another thread, panics, prints, or uses
-//! thread-local state. The exception is a handle that holds an `Arc<IdSpace>`: where
-//! the last one of a space is dropped, or taken apart by `into_raw`, the space's
-//! memory is freed.
+//! None of the calls of the lines "any" locks, waits for another thread, panics, prints,
+//! or uses thread-local state. An [`Observer`] is called in the context of the call that it is
+//! told of. No data call waits for a control call, and none frees memory, as long as the
+//! space is there: what was closed is forgotten by the next control call.
 //!
 //! # Exact answers
 //!
 //! [`Error::Exhausted`] is returned only if at some instant during the call no
-//! PASID of the request was free. A thread that is stopped at any instruction
-//! withholds the one PASID that it is working on, and nothing more.
+//! PASID of the request was free. Where two sets race for one value, or two calls for the
+//! last credit of a quota, an attempt in flight may count as holding it while it lasts; so
+//! does an attachment of a PASID and the joining of a device that has no entry for it. A
+//! thread that is stopped at any instruction withholds the one PASID that it is working
+//! on and its credit, and nothing more.
 //!
 //! # Features
 //!
 //! * `std` (default): links the standard library. Nothing in the crate needs it yet;
 //!   without it the crate is `no_std` with `alloc`.
 //! * `serde`: serialises the vocabulary types ([`Pasid`], [`PasidWidth`],
-//!   [`PasidRange`], [`Handle`], [`Policy`]), and checks what it reads.
+//!   [`PasidRange`], [`Handle`], [`Policy`], [`SpaceKind`], [`RequesterId`]) and
+//!   [`Statistics`], and checks what it reads.
 #![no_std]
 
 // The crate has a module of the name `alloc`.
@@ -75,32 +99,64 @@ extern crate alloc as heap;
 extern crate std;
 
 mod alloc;
+mod attach;
+mod attachments;
 mod bitmap;
+mod claims;
+mod contest;
 mod control;
+mod counted;
 mod error;
 mod grant;
+mod graveyard;
 mod handle;
+mod kind;
 pub mod limits;
 mod link;
 mod listing;
+mod lists;
+mod lock;
 mod marks;
 mod memo;
+mod observer;
+mod order;
 mod owned;
 mod pasid;
+mod pool;
+mod quota;
 mod radix;
 mod range;
+mod requester;
 mod search;
+mod set;
+mod shared;
 mod slot;
+mod source;
+mod space;
+mod sparse;
 mod state;
+mod statistics;
+mod status;
 mod sync;
+mod table;
 
-pub use alloc::{Found, IdSpace, Policy};
+pub use alloc::{Found, IdSpace};
+pub use attach::{Attach, Attached, Attaching, Attachment, Attachments, Fault, Holder};
 pub use error::{Error, Result};
 pub use handle::Handle;
+pub use kind::SpaceKind;
 pub use listing::Iter;
-pub use owned::{Owned, Pool, Ref};
+pub use observer::Observer;
+pub use order::Policy;
+pub use owned::{Owned, Ref};
 pub use pasid::{Pasid, PasidWidth};
+pub use pool::Pool;
 pub use range::PasidRange;
+pub use requester::RequesterId;
+pub use set::{IoasidSet, Scope, SetConfig};
+pub use space::Space;
+pub use statistics::{FailureStatistics, QuotaStatistics, Statistics};
+pub use table::{Table, TableConfig};
 
 /// What the loom models plant in the code that they run.
 #[cfg(loom)]

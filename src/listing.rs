@@ -5,6 +5,8 @@ use crate::alloc::{Found, IdSpace};
 use crate::handle::Handle;
 use crate::pasid::Pasid;
 use crate::range::PasidRange;
+use crate::slot::Slot;
+use crate::state::Sought;
 
 impl IdSpace {
     /// The live allocations in `range`, in ascending order.
@@ -28,10 +30,7 @@ impl IdSpace {
     /// ```
     #[doc(alias = "ioasid_set_for_each_ioasid")]
     pub fn iter(&self, range: PasidRange) -> Iter<'_> {
-        Iter {
-            space: self,
-            left: self.range().intersect(range),
-        }
+        Iter::new(self, range, Sought::ANY)
     }
 
     /// Whether any PASID in `range` is live, as [`IdSpace::iter`] lists them.
@@ -77,28 +76,47 @@ impl IdSpace {
 #[derive(Debug, Clone)]
 #[must_use = "an iterator does nothing until it is asked"]
 pub struct Iter<'a> {
-    space: &'a IdSpace,
+    ids: &'a IdSpace,
     left: Option<PasidRange>,
+    sought: Sought,
+}
+
+impl<'a> Iter<'a> {
+    pub(crate) fn new(ids: &'a IdSpace, range: PasidRange, sought: Sought) -> Iter<'a> {
+        Iter::within(ids, Some(range), sought)
+    }
+
+    /// The same within a range that may be none.
+    pub(crate) fn within(ids: &'a IdSpace, range: Option<PasidRange>, sought: Sought) -> Iter<'a> {
+        Iter {
+            ids,
+            left: range.and_then(|range| ids.range().intersect(range)),
+            sought,
+        }
+    }
+
+    /// The next PASID whose bit is set, with its slot.
+    pub(crate) fn next_held(&mut self) -> Option<(Pasid, &'a Slot)> {
+        let range = self.left?;
+        let held = self.ids.tree.first_held(range.first(), range.last());
+        self.left = match held {
+            Some((pasid, _)) if pasid < range.last() => {
+                let after = Pasid::from_index(pasid.get().wrapping_add(1));
+                PasidRange::new(after, range.last()).ok()
+            }
+            _ => None,
+        };
+        held
+    }
 }
 
 impl Iterator for Iter<'_> {
     type Item = Found;
 
     fn next(&mut self) -> Option<Found> {
-        while let Some(range) = self.left {
-            let Some((pasid, slot)) = self.space.tree.first_held(range.first(), range.last())
-            else {
-                self.left = None;
-                break;
-            };
-            let after = Pasid::from_index(pasid.get().wrapping_add(1));
-            self.left = if pasid < range.last() {
-                PasidRange::new(after, range.last()).ok()
-            } else {
-                None
-            };
-            if let Ok((generation, word)) = slot.find() {
-                let handle = Handle::new(pasid, self.space.tree.tag(), generation);
+        while let Some((pasid, slot)) = self.next_held() {
+            if let Ok((generation, word)) = slot.find(self.sought) {
+                let handle = Handle::new(pasid, self.ids.tree.tag(), generation);
                 return Some(Found { handle, word });
             }
         }

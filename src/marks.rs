@@ -22,8 +22,18 @@ impl Tree {
     ///
     /// Wait-free.
     #[inline(always)]
-    pub(crate) fn give_back(&self, Spot { node, place }: Spot<'_>) {
-        node.bits(place.leaf).give_back(place.position);
+    pub(crate) fn give_back(&self, spot: Spot<'_>) {
+        spot.node
+            .bits(spot.place.leaf)
+            .give_back(spot.place.position);
+        self.given_back(spot);
+    }
+
+    /// What is owed to marks and to the remembered answer after a bit was given back.
+    ///
+    /// Wait-free.
+    #[inline(always)]
+    pub(crate) fn given_back(&self, Spot { node, place }: Spot<'_>) {
         self.unmark(node, place.node, place.leaf);
         self.memo.forget();
     }
@@ -88,6 +98,7 @@ mod tests {
     use crate::radix::{IN_PLACE, MAY_GROW, Tree};
     use crate::range::PasidRange;
     use crate::sync::Ordering;
+    use core::iter::once;
 
     /// The first two leaves and the whole second node.
     const RESERVED: &[PasidRange] = &[
@@ -104,22 +115,22 @@ mod tests {
 
     #[test]
     fn what_is_all_reserved_is_stepped_over_from_the_second_search_on() {
-        let tree = Tree::new(PasidWidth::MAX, RESERVED);
-        let taken = tree.take_anywhere::<MAY_GROW>(0, 0xf_ffff, 0);
+        let tree = Tree::new(PasidWidth::MAX, RESERVED.into());
+        let taken = tree.take_anywhere::<MAY_GROW>(0, 0xf_ffff, once((0, 0xf_ffff)));
         assert_eq!(taken.map(|taken| taken.pasid.get()).ok(), Some(512));
         let node = tree.node(0).unwrap();
         // Relaxed: one thread.
         assert_eq!(node.full.load(Ordering::Relaxed), 0b11);
         assert!(node.leaf(0).is_none() && node.leaf(1).is_none());
 
-        let taken = tree.take_anywhere::<MAY_GROW>(0x4000, 0xf_ffff, 0x4000);
+        let taken = tree.take_anywhere::<MAY_GROW>(0x4000, 0xf_ffff, once((0x4000, 0xf_ffff)));
         assert_eq!(taken.map(|taken| taken.pasid.get()).ok(), Some(0x8000));
         // Relaxed: one thread.
         assert_eq!(tree.full.load(Ordering::Relaxed), 0b10);
         // The usual path, which builds nothing, finds the place from now on.
         let taken = tree.take_here(0, 0xf_ffff);
         assert_eq!(taken.map(|taken| taken.pasid.get()), Some(513));
-        let taken = tree.take_anywhere::<IN_PLACE>(0x4000, 0xf_ffff, 0x4000);
+        let taken = tree.take_anywhere::<IN_PLACE>(0x4000, 0xf_ffff, once((0x4000, 0xf_ffff)));
         assert_eq!(taken.map(|taken| taken.pasid.get()).ok(), Some(0x8001));
     }
 }

@@ -73,6 +73,7 @@ impl Memo {
     /// Whether `first ..= last` is known to be exhausted.
     ///
     /// Wait-free.
+    #[inline(always)]
     pub(crate) fn answers(&self, first: u32, last: u32) -> bool {
         // SeqCst: an answer seen here was not yet taken away by a release, so that
         // release had not returned. Its acquire half pairs with `confirm`: who is told

@@ -15,7 +15,7 @@
 //!   calls, so a pointer once loaded stays good as long as the tree is borrowed.
 
 use crate::bitmap::{self, Bitmap, LEAF_PASIDS, WORD_BITS};
-use crate::link::{Link, Took, boxed};
+use crate::link::{Link, boxed};
 use crate::memo::Memo;
 use crate::pasid::{Pasid, PasidWidth};
 use crate::range::PasidRange;
@@ -23,20 +23,22 @@ use crate::slot::Slot;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, const_unless_loom, identity};
 #[cfg(loom)]
 use crate::sync::{Mutation, planted};
+use heap::borrow::Cow;
 
 #[cfg(loom)]
 mod mutants;
+mod shrinking;
 
 #[cfg(not(loom))]
-const NODE_LEAVES: usize = 64;
+pub(crate) const NODE_LEAVES: usize = 64;
 #[cfg(not(loom))]
-const ROOT_NODES: usize = 64;
+pub(crate) const ROOT_NODES: usize = 64;
 
 // A model runs the same code on a tree small enough to explore.
 #[cfg(loom)]
-const NODE_LEAVES: usize = 2;
+pub(crate) const NODE_LEAVES: usize = 2;
 #[cfg(loom)]
-const ROOT_NODES: usize = 2;
+pub(crate) const ROOT_NODES: usize = 2;
 
 pub(crate) const LEAVES: u32 = NODE_LEAVES as u32;
 const NODES: u32 = ROOT_NODES as u32;
@@ -240,12 +242,12 @@ pub(crate) struct Tree {
     /// The first generation of the slots of leaves built from now on.
     floor: u32,
     width: PasidWidth,
-    reserved: &'static [PasidRange],
+    reserved: Cow<'static, [PasidRange]>,
 }
 
 impl Tree {
     const_unless_loom! {
-        pub(crate) fn new(width: PasidWidth, reserved: &'static [PasidRange]) -> Tree {
+        pub(crate) fn new(width: PasidWidth, reserved: Cow<'static, [PasidRange]>) -> Tree {
             Tree {
                 #[cfg(not(loom))]
                 nodes: [const { Link::vacant() }; ROOT_NODES],
@@ -305,6 +307,22 @@ impl Tree {
         identity::tag(self.identity.load(Ordering::Relaxed))
     }
 
+    /// What the space's own list reserves.
+    pub(crate) fn reserved(&self) -> &[PasidRange] {
+        &self.reserved
+    }
+
+    /// Whether the bit of `pasid` is set.
+    pub(crate) fn is_taken(&self, pasid: Pasid) -> bool {
+        let place = Place::of(pasid.get());
+        let node = self.node(place.node);
+        let taken = node.map(|node| {
+            let bits = node.bits(place.leaf);
+            bits.first_set(place.position, place.position)
+        });
+        taken.flatten().is_some()
+    }
+
     /// Whether `pasid` is reserved by the space's own list.
     pub(crate) fn listed_as_reserved(&self, pasid: Pasid) -> bool {
         self.reserved.iter().any(|range| range.contains(pasid))
@@ -337,8 +355,9 @@ impl Tree {
 
     // ---- Memory --------------------------------------------------------------
 
-    fn held_in_new(&self, node: u32, leaf: u32, word: u32) -> u32 {
-        held_in_new(self.width, self.reserved, node, leaf, word)
+    /// The bits that a new leaf there would have set.
+    pub(crate) fn held_in_new(&self, node: u32, leaf: u32, word: u32) -> u32 {
+        held_in_new(self.width, &self.reserved, node, leaf, word)
     }
 
     /// Whether a new leaf would have something free in this part.
@@ -406,49 +425,6 @@ impl Tree {
         exchanged.map_or_else(|other| other, |_| new)
     }
 
-    /// Gives back all leaves in which nothing is held but what a new one holds
-    /// and the nodes that are empty then. Returns the bytes given back.
-    pub(crate) fn shrink(&mut self) -> usize {
-        (0..NODES).map(|node| self.shrink_node(node)).sum()
-    }
-
-    fn shrink_node(&mut self, node_index: u32) -> usize {
-        let (width, reserved) = (self.width, self.reserved);
-        let link = &mut self.nodes[node_index as usize % ROOT_NODES];
-        let (mut leaf_bytes, mut floor) = (0, self.floor);
-        let took = link.take_if(|node| {
-            let mut kept = 0;
-            let leaves = node.leaves.iter_mut().zip(&mut node.bits);
-            for (leaf_index, (link, bits)) in (0..).zip(leaves) {
-                let held = |word| held_in_new(width, reserved, node_index, leaf_index, word);
-                // The bits alone do not tell: where a reservation was taken away,
-                // somebody may hold the PASID in its place.
-                match link.take_if(|leaf| leaf.is_unused() && bits.equals(held)) {
-                    Took::Vacant => {}
-                    Took::Kept => kept += 1,
-                    Took::Child(leaf) => {
-                        floor = floor.max(leaf.highest_generation());
-                        leaf_bytes += size_of::<Leaf>();
-                        // Relaxed: `&mut self` excludes every other thread.
-                        node.full.fetch_and(!(1 << leaf_index), Ordering::Relaxed);
-                    }
-                }
-            }
-            kept == 0
-        });
-        self.floor = floor;
-        if leaf_bytes > 0 {
-            // Relaxed: as above.
-            self.full.fetch_and(!(1 << node_index), Ordering::Relaxed);
-        }
-        leaf_bytes
-            + if matches!(took, Took::Child(_)) {
-                size_of::<Node>()
-            } else {
-                0
-            }
-    }
-
     /// Bytes of all nodes and leaves.
     pub(crate) fn memory_bytes(&self) -> usize {
         let nodes = (0..NODES).filter_map(|node| self.node(node));
@@ -467,7 +443,13 @@ impl Tree {
 
 /// The bits that are held in a new leaf: reserved by the space's list, or beyond
 /// its width.
-fn held_in_new(width: PasidWidth, reserved: &[PasidRange], node: u32, leaf: u32, word: u32) -> u32 {
+pub(crate) fn held_in_new(
+    width: PasidWidth,
+    reserved: &[PasidRange],
+    node: u32,
+    leaf: u32,
+    word: u32,
+) -> u32 {
     let base = (node * LEAVES + leaf) * LEAF_PASIDS;
     let (start, end) = (
         base + word * WORD_BITS,

@@ -20,9 +20,10 @@
 
 use crate::bitmap::{LEAF_PASIDS, WORD_BITS};
 use crate::pasid::Pasid;
-use crate::radix::{IN_PLACE, LEAVES, Leaf, NODE_PASIDS, Node, Part, Place, Tree};
+use crate::radix::{IN_PLACE, Leaf, NODE_PASIDS, Node, Part, Tree};
 use crate::slot::Slot;
 use crate::sync::{Event, Mutation, Ordering, met, planted};
+use core::iter;
 
 /// Why nothing was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,20 +36,36 @@ pub(crate) enum NoneFree {
 }
 
 /// One scan of a request, in which every bit that is there was set.
-struct Scan {
+pub(crate) struct Scan {
     versions: u64,
-    missing: u32,
-    first_missing: Option<Part>,
+    pub(crate) missing: u32,
+    pub(crate) first_missing: Option<Part>,
 }
 
 impl Scan {
-    fn add_missing(&mut self, part: Part) {
+    /// Of nothing yet.
+    pub(crate) const fn new() -> Scan {
+        Scan {
+            versions: 0,
+            missing: 0,
+            first_missing: None,
+        }
+    }
+
+    /// Adds the sum of the versions of what was looked at.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, versions: u64) {
+        self.versions = self.versions.wrapping_add(versions);
+    }
+
+    /// Adds a part in which something is free where memory is missing.
+    pub(crate) fn add_missing(&mut self, part: Part) {
         self.missing += 1;
         self.first_missing = self.first_missing.or(Some(part));
     }
 
     /// Whether nothing came free and no leaf came up since the scan `before`.
-    fn confirms(&self, before: &Scan) -> bool {
+    pub(crate) fn confirms(&self, before: &Scan) -> bool {
         (self.versions == before.versions || planted(Mutation::ScanForgetsVersions))
             && (self.missing == before.missing || planted(Mutation::ScanForgetsMissing))
     }
@@ -60,58 +77,49 @@ pub(crate) struct Taken<'a> {
     pub(crate) slot: &'a Slot,
 }
 
-/// What a search goes through: the places from one to another.
+/// What a search goes through: the numbers from one to another.
 #[derive(Clone, Copy)]
-struct Request {
-    from: Place,
-    to: Place,
+pub(crate) struct Request {
+    first: u32,
+    last: u32,
 }
 
 impl Request {
     #[inline(always)]
-    const fn new(first: u32, last: u32) -> Request {
-        Request {
-            from: Place::of(first),
-            to: Place::of(last),
-        }
+    pub(crate) const fn new(first: u32, last: u32) -> Request {
+        Request { first, last }
     }
 
     /// The nodes that it touches, as a word of marks.
     #[inline(always)]
-    const fn nodes(self) -> u64 {
-        span(self.from.node, self.to.node)
+    pub(crate) const fn nodes(self) -> u64 {
+        span(self.first / NODE_PASIDS, self.last / NODE_PASIDS)
+    }
+
+    /// What it has of `base ..= end`, as distances from `base`. It has something of it.
+    #[inline(always)]
+    fn within(self, base: u32, end: u32) -> (u32, u32) {
+        (self.first.max(base) - base, self.last.min(end) - base)
     }
 
     /// The leaves that it touches in one of its nodes, as a word of marks.
     #[inline(always)]
-    const fn leaves(self, node: u32) -> u64 {
-        let first = if node == self.from.node {
-            self.from.leaf
-        } else {
-            0
-        };
-        let last = if node == self.to.node {
-            self.to.leaf
-        } else {
-            LEAVES - 1
-        };
-        span(first, last)
+    pub(crate) fn leaves(self, node: u32) -> u64 {
+        let base = node * NODE_PASIDS;
+        let (first, last) = self.within(base, base + (NODE_PASIDS - 1));
+        span(first / LEAF_PASIDS, last / LEAF_PASIDS)
     }
 
     /// The part of it that lies in one of its leaves.
     #[inline(always)]
-    const fn part(self, node: u32, leaf: u32) -> Part {
-        let at_start = node == self.from.node && leaf == self.from.leaf;
-        let at_end = node == self.to.node && leaf == self.to.leaf;
+    pub(crate) fn part(self, node: u32, leaf: u32) -> Part {
+        let base = node * NODE_PASIDS + leaf * LEAF_PASIDS;
+        let (first, last) = self.within(base, base + (LEAF_PASIDS - 1));
         Part {
             node,
             leaf,
-            first: if at_start { self.from.position } else { 0 },
-            last: if at_end {
-                self.to.position
-            } else {
-                LEAF_PASIDS - 1
-            },
+            first,
+            last,
         }
     }
 }
@@ -124,7 +132,7 @@ const fn span(first: u32, last: u32) -> u64 {
 
 /// The lowest bit of a word of marks.
 #[inline(always)]
-const fn lowest(marks: u64) -> Option<u32> {
+pub(crate) const fn lowest(marks: u64) -> Option<u32> {
     if marks == 0 {
         None
     } else {
@@ -148,8 +156,8 @@ impl Tree {
         take_in(node, leaf, request.part(node_index, leaf_index))
     }
 
-    /// Takes the lowest free place of `first ..= last`, counted from `from` and
-    /// round: first `from ..= last`, then `first ..= from - 1`.
+    /// Takes a free place of `first ..= last`: the lowest of the first of `spans` that has
+    /// one. The spans are parts of the request, in the order of the caller's policy.
     ///
     /// Lock-free.
     #[inline(always)]
@@ -157,26 +165,23 @@ impl Tree {
         &self,
         first: u32,
         last: u32,
-        from: u32,
+        mut spans: impl Iterator<Item = (u32, u32)>,
     ) -> Result<Taken<'_>, NoneFree> {
         if self.memo.answers(first, last) {
             return Err(NoneFree::Exhausted);
         }
-        let above = self.search::<GROW>(Request::new(from, last));
-        let found = above.or_else(|| {
-            let below = (from > first).then(|| Request::new(first, from - 1));
-            below.and_then(|request| self.search::<GROW>(request))
-        });
+        let found = spans.find_map(|(from, to)| self.search::<GROW>(from, to));
         match found {
             Some(taken) => Ok(taken),
-            None => self.take_exactly::<GROW>(first, last),
+            None => self.take_exactly::<GROW>(iter::once((first, last))),
         }
     }
 
     /// Takes the lowest free place that the marks do not hide. `None` is a hint.
     ///
     /// The first memory that is refused is the last that one search asks for.
-    fn search<const GROW: bool>(&self, request: Request) -> Option<Taken<'_>> {
+    pub(crate) fn search<const GROW: bool>(&self, first: u32, last: u32) -> Option<Taken<'_>> {
+        let request = Request::new(first, last);
         // Relaxed: a hint, of which nothing is concluded.
         let mut nodes = request.nodes() & !self.full.load(Ordering::Relaxed);
         while let Some(node_index) = lowest(nodes) {
@@ -184,7 +189,7 @@ impl Tree {
             let node = match self.node(node_index) {
                 None if !GROW => continue,
                 None => match self.grow_node(node_index) {
-                    None => return self.search::<IN_PLACE>(request),
+                    None => return self.search::<IN_PLACE>(first, last),
                     Some(node) => node,
                 },
                 Some(node) => node,
@@ -200,7 +205,7 @@ impl Tree {
                     }
                 } else if GROW && !node.is_held(part) {
                     match self.grow_leaf(node, part) {
-                        None => return self.search::<IN_PLACE>(request),
+                        None => return self.search::<IN_PLACE>(first, last),
                         Some(leaf) => {
                             if let Some(taken) = take_in(node, leaf, part) {
                                 return Some(taken);
@@ -215,14 +220,28 @@ impl Tree {
         None
     }
 
-    /// Takes a free place wherever it is, or says exactly that there is none.
-    fn take_exactly<const GROW: bool>(&self, first: u32, last: u32) -> Result<Taken<'_>, NoneFree> {
-        let one_word = first / WORD_BITS == last / WORD_BITS;
+    /// Whether `first ..= last` is known to be exhausted.
+    #[inline(always)]
+    pub(crate) fn remembered(&self, first: u32, last: u32) -> bool {
+        self.memo.answers(first, last)
+    }
+
+    /// Takes a free place wherever it is in the `spans`, each from its first to its last,
+    /// or says exactly that there is none.
+    ///
+    /// An answer is remembered where there is one span: two may have a gap between them.
+    pub(crate) fn take_exactly<const GROW: bool>(
+        &self,
+        spans: impl Iterator<Item = (u32, u32)> + Clone,
+    ) -> Result<Taken<'_>, NoneFree> {
+        let mut all = spans.clone();
+        let only = all.next().filter(|_| all.next().is_none());
+        let one_word = only.is_some_and(|(first, last)| first / WORD_BITS == last / WORD_BITS);
         let mut before: Option<Scan> = None;
         let mut proposal = None;
         let mut may_grow = GROW;
         loop {
-            let scan = match self.scan(first, last) {
+            let scan = match self.scan(spans.clone()) {
                 Ok(taken) => return Ok(taken),
                 Err(scan) => scan,
             };
@@ -253,41 +272,61 @@ impl Tree {
                 met(Event::ScanRepeated);
             }
             // Where memory is missing, the answer will not be *exhausted*.
-            let complete = scan.missing == 0;
-            if complete && self.memo.answers(first, last) {
+            let answer = only.filter(|_| scan.missing == 0);
+            if answer.is_some_and(|(first, last)| self.memo.answers(first, last)) {
                 // Another thread was faster, and its answer stays as it is.
                 return Err(NoneFree::Exhausted);
             }
             before = Some(scan);
-            proposal = if complete {
-                self.memo.propose(first, last)
-            } else {
-                None
-            };
+            proposal = answer.and_then(|(first, last)| self.memo.propose(first, last));
         }
+    }
+
+    /// Whether every bit of `first ..= last` was set at one instant during the call, which
+    /// is remembered. It takes nothing: a clear bit may be claimed by another side.
+    pub(crate) fn is_full(&self, first: u32, last: u32) -> bool {
+        let Some(before) = self.versions_if_full(first, last) else {
+            return false;
+        };
+        let proposal = self.memo.propose(first, last);
+        let full = self.versions_if_full(first, last) == Some(before);
+        if let (true, Some(proposal)) = (full, proposal) {
+            self.memo.confirm(proposal);
+        }
+        full
+    }
+
+    /// The sum of the versions of all words, if every bit was set when it was looked at.
+    fn versions_if_full(&self, first: u32, last: u32) -> Option<u64> {
+        self.parts(first, last).try_fold(0u64, |versions, part| {
+            let more = match self.node(part.node) {
+                Some(node) => node.bits(part.leaf).scan(part.first, part.last)?,
+                None if self.has_free(part) => return None,
+                None => 0,
+            };
+            Some(versions.wrapping_add(more))
+        })
     }
 
     /// One scan without regard to marks: takes the first free bit that it meets,
     /// or says what it saw.
-    fn scan(&self, first: u32, last: u32) -> Result<Taken<'_>, Scan> {
-        let mut scan = Scan {
-            versions: 0,
-            missing: 0,
-            first_missing: None,
-        };
-        for node_index in first / NODE_PASIDS..=last / NODE_PASIDS {
-            let base = node_index * NODE_PASIDS;
-            let (first, last) = (first.max(base), last.min(base + (NODE_PASIDS - 1)));
-            // Most of a large request, and usually all of it full.
-            let whole = if last - first == NODE_PASIDS - 1 {
-                self.node(node_index).and_then(Node::scan)
-            } else {
-                None
-            };
-            if let Some(versions) = whole {
-                scan.versions = scan.versions.wrapping_add(versions);
-            } else if let Some(taken) = self.scan_leaves(first, last, &mut scan) {
-                return Ok(taken);
+    fn scan(&self, spans: impl Iterator<Item = (u32, u32)>) -> Result<Taken<'_>, Scan> {
+        let mut scan = Scan::new();
+        for (first, last) in spans {
+            for node_index in first / NODE_PASIDS..=last / NODE_PASIDS {
+                let base = node_index * NODE_PASIDS;
+                let (first, last) = (first.max(base), last.min(base + (NODE_PASIDS - 1)));
+                // Most of a large request, and usually all of it full.
+                let whole = if last - first == NODE_PASIDS - 1 {
+                    self.node(node_index).and_then(Node::scan)
+                } else {
+                    None
+                };
+                if let Some(versions) = whole {
+                    scan.add(versions);
+                } else if let Some(taken) = self.scan_leaves(first, last, &mut scan) {
+                    return Ok(taken);
+                }
             }
         }
         Err(scan)
@@ -300,7 +339,7 @@ impl Tree {
                 .node(part.node)
                 .map(|node| (node, node.bits(part.leaf).scan(part.first, part.last)));
             match seen {
-                Some((_, Some(versions))) => scan.versions = scan.versions.wrapping_add(versions),
+                Some((_, Some(versions))) => scan.add(versions),
                 Some((node, None)) => {
                     if let Some(taken) = self.take_seen_free(node, part, scan) {
                         return Some(taken);
@@ -319,6 +358,9 @@ impl Tree {
     fn take_seen_free<'a>(&self, node: &'a Node, part: Part, scan: &mut Scan) -> Option<Taken<'a>> {
         let Some(leaf) = node.leaf(part.leaf) else {
             scan.add_missing(part);
+            // Only groups take and give back bits where no leaf is. With these versions,
+            // the parts that are missing and free are the same ones in two equal scans.
+            scan.add(node.bits(part.leaf).versions(part.first, part.last));
             return None;
         };
         loop {
@@ -327,7 +369,7 @@ impl Tree {
             }
             // Goes round only when another thread took what was free.
             if let Some(versions) = node.bits(part.leaf).scan(part.first, part.last) {
-                scan.versions = scan.versions.wrapping_add(versions);
+                scan.add(versions);
                 return None;
             }
         }

@@ -8,14 +8,19 @@
 //! back after it wrote the dead state. So whoever acquires the next owner's word
 //! sees at least the dead state in the second load, and the generations differ.
 
-use crate::state::{Left, OWN, Phase, REFERENCES_LAST, Refusal, State};
+use crate::state::{
+    Left, OWN, Phase, REFERENCE, REFERENCES_LAST, Refusal, SetIndex, Sought, State,
+};
 use crate::sync::{AtomicU64, Mutation, Ordering, fence, mutated, planted, unless};
 
 #[cfg(loom)]
 mod mutants;
+mod seizing;
+
+pub(crate) use seizing::Taken;
 
 /// One PASID's state and its owner's word: 16 bytes.
-pub(crate) struct Slot {
+pub struct Slot {
     state: AtomicU64,
     word: AtomicU64,
 }
@@ -44,11 +49,11 @@ impl Slot {
         State(self.state.load(Ordering::Acquire))
     }
 
-    /// Publishes an allocation, for the taker of the bit. Returns its generation.
+    /// Publishes an allocation from `set`, for the taker of the bit. Returns its generation.
     ///
     /// Wait-free.
     #[inline(always)]
-    pub(crate) fn publish(&self, word: u64) -> u32 {
+    pub(crate) fn publish(&self, set: SetIndex, word: u64) -> u32 {
         // Relaxed: the taker of the bit acquired the state that the last holder
         // left before giving the bit back (I2, I4).
         let dead = State(self.state.load(Ordering::Relaxed));
@@ -61,7 +66,7 @@ impl Slot {
         // sees the allocation live sees its word.
         let ordering = unless(Mutation::GoLiveRelaxed, Ordering::Release);
         self.state
-            .store(State::allocated(dead.generation()).0, ordering);
+            .store(State::allocated(dead.generation(), set).0, ordering);
         dead.generation()
     }
 
@@ -95,12 +100,12 @@ impl Slot {
         }
     }
 
-    /// Takes a reference to the allocation of `generation`, or of any.
+    /// Takes a reference to the allocation that is meant. Returns its generation.
     #[inline(always)]
-    pub(crate) fn get(&self, generation: Option<u32>) -> Result<u32, Refusal> {
+    pub(crate) fn get(&self, sought: Sought) -> Result<u32, Refusal> {
         #[cfg(loom)]
         if planted(Mutation::GetByAddition) {
-            return self.get_by_addition(generation);
+            return self.get_by_addition(sought);
         }
         // AcqRel: acquire pairs with the release of `publish`. Release pairs with the
         // acquire of `state`: who sees the reference counted sees what its holder did
@@ -110,14 +115,14 @@ impl Slot {
             false => Ordering::AcqRel,
         };
         let (state, _) = self.advance(self.state(), ordering, |state| {
-            state.of(generation)?;
+            state.of(sought)?;
             if !planted(Mutation::GetFromNothing) {
                 state.live()?;
             }
             if state.references() >= REFERENCES_LAST {
                 return Err(Refusal::TooManyReferences);
             }
-            Ok(State(state.0 + 1))
+            Ok(State(state.0 + REFERENCE))
         })?;
         Ok(state.generation())
     }
@@ -129,13 +134,13 @@ impl Slot {
     pub(crate) fn hold(&self) -> Result<(), Refusal> {
         // Relaxed: the caller's own reference keeps the allocation, and what it
         // published is visible to the caller already.
-        let state = State(self.state.fetch_add(1, Ordering::Relaxed));
+        let state = State(self.state.fetch_add(REFERENCE, Ordering::Relaxed));
         if state.references() < REFERENCES_LAST {
             return Ok(());
         }
         // Relaxed: takes back the addition just made; the caller's own reference
         // is still counted, so this cannot be the last.
-        self.state.fetch_sub(1, Ordering::Relaxed);
+        self.state.fetch_sub(REFERENCE, Ordering::Relaxed);
         Err(Refusal::TooManyReferences)
     }
 
@@ -147,7 +152,7 @@ impl Slot {
         // Release: pairs with the acquire fence below, of whoever is last: what
         // this holder did comes before the end of the allocation.
         let ordering = unless(Mutation::PutRelaxed, Ordering::Release);
-        let state = State(self.state.fetch_sub(1, ordering));
+        let state = State(self.state.fetch_sub(REFERENCE, ordering));
         debug_assert!(state.references() > 0 || mutated());
         if state.references() > 1 {
             return Left::Held;
@@ -163,12 +168,12 @@ impl Slot {
         Left::after(ended)
     }
 
-    /// Gives back a reference to the allocation of `generation`, checked.
-    pub(crate) fn put(&self, generation: u32) -> Result<Left, Refusal> {
+    /// Gives back a reference to the allocation that is meant, checked.
+    pub(crate) fn put(&self, sought: Sought) -> Result<Left, Refusal> {
         // AcqRel: release pairs with the acquire of whoever ends the allocation;
         // acquire, if that is this call, with the releases of all other puts.
         let (_, next) = self.advance(self.state(), Ordering::AcqRel, |state| {
-            state.of(Some(generation))?;
+            state.of(sought)?;
             // The own reference is given back by `free` alone.
             if state.references() == u64::from(state.own()) {
                 return Err(Refusal::NotLive);
@@ -178,27 +183,27 @@ impl Slot {
         Ok(Left::after(next))
     }
 
-    /// Revokes the allocation of `generation` and gives back its own reference,
-    /// if that is still held.
+    /// Revokes the allocation that is meant and gives back its own reference, if that is
+    /// still held.
     #[inline(always)]
-    pub(crate) fn free(&self, generation: u32) -> Result<Left, Refusal> {
-        self.free_from(self.state(), generation)
+    pub(crate) fn free(&self, sought: Sought) -> Result<Left, Refusal> {
+        self.free_from(self.state(), sought)
     }
 
     /// The same, for the owner: nobody else will often be there, so it guesses that
     /// and spares the load.
     #[inline(always)]
-    pub(crate) fn free_owned(&self, generation: u32) -> Result<Left, Refusal> {
-        self.free_from(State::allocated(generation), generation)
+    pub(crate) fn free_owned(&self, generation: u32, set: SetIndex) -> Result<Left, Refusal> {
+        self.free_from(State::allocated(generation, set), Sought::of(generation))
     }
 
     #[inline(always)]
-    fn free_from(&self, current: State, generation: u32) -> Result<Left, Refusal> {
+    fn free_from(&self, current: State, sought: Sought) -> Result<Left, Refusal> {
         #[cfg(loom)]
         let judged_early = self.own_judged_early();
         // AcqRel: acquire and release as in `put`.
         let (_, next) = self.advance(current, Ordering::AcqRel, |state| {
-            state.of(Some(generation))?;
+            state.of(sought)?;
             if state.references() == 0 {
                 return Err(Refusal::NotLive);
             }
@@ -215,19 +220,20 @@ impl Slot {
         Ok(Left::after(next))
     }
 
-    /// Revokes the allocation of `generation`. Revoking twice is no error.
-    pub(crate) fn revoke(&self, generation: u32) -> Result<(), Refusal> {
+    /// Revokes the allocation that is meant. Revoking twice is no error; returns whether
+    /// it was this call that did it.
+    pub(crate) fn revoke(&self, sought: Sought) -> Result<bool, Refusal> {
         // Release: pairs with the acquire of `state`: who is told that the
         // allocation is being freed sees what came before that.
         let ordering = unless(Mutation::RevokeRelaxed, Ordering::Release);
         self.advance(self.state(), ordering, |state| {
-            state.of(Some(generation))?;
+            state.of(sought)?;
             match state.references() {
                 0 => Err(Refusal::NotLive),
                 _ => Ok(state.with_phase(Phase::Freeing)),
             }
         })
-        .map(|_| ())
+        .map(|(before, _)| before.is(Phase::Live))
     }
 
     /// Makes the own reference one like any other, for the owner.
@@ -260,12 +266,14 @@ impl Slot {
         self.word.swap(word, Ordering::AcqRel)
     }
 
-    /// The live allocation's generation and word, without writing anything.
+    /// The generation and word of the live allocation, if it is the one that is meant,
+    /// without writing anything.
     ///
     /// Wait-free.
     #[inline(always)]
-    pub(crate) fn find(&self) -> Result<(u32, u64), Refusal> {
+    pub(crate) fn find(&self, sought: Sought) -> Result<(u32, u64), Refusal> {
         let before = self.state();
+        before.of(sought)?;
         before.live()?;
         let word = self.word();
         // Acquire: pairs with the release of every transition, for who is told that
@@ -310,7 +318,7 @@ mod tests {
 
     fn live(word: u64) -> Slot {
         let slot = Slot::new(0, false);
-        assert_eq!(slot.publish(word), 0);
+        assert_eq!(slot.publish(SetIndex::NONE, word), 0);
         slot
     }
 
@@ -322,56 +330,80 @@ mod tests {
     #[test]
     fn the_own_reference_goes_once() {
         let slot = live(1);
-        assert_eq!(slot.get(Some(0)), Ok(0));
-        assert_eq!(slot.free(0), Ok(Left::Held));
+        assert_eq!(slot.get(Sought::of(0)), Ok(0));
+        assert_eq!(slot.free(Sought::of(0)), Ok(Left::Held));
         // Freed again: only revokes, and takes nobody else's reference.
-        assert_eq!(slot.free(0), Ok(Left::Held));
-        assert_eq!(slot.get(None), Err(Refusal::BeingFreed));
-        assert_eq!(slot.find(), Err(Refusal::BeingFreed));
+        assert_eq!(slot.free(Sought::of(0)), Ok(Left::Held));
+        assert_eq!(slot.get(Sought::ANY), Err(Refusal::BeingFreed));
+        assert_eq!(slot.find(Sought::ANY), Err(Refusal::BeingFreed));
         assert_eq!(slot.drop_held(), Left::Nothing);
-        assert_eq!(slot.free(0), Err(Refusal::NotLive));
+        assert_eq!(slot.free(Sought::of(0)), Err(Refusal::NotLive));
         assert_eq!(slot.state(), State::new(1, Phase::Dead));
     }
 
     #[test]
     fn a_put_by_handle_never_takes_the_own_reference() {
         let slot = live(1);
-        assert_eq!(slot.put(0), Err(Refusal::NotLive));
-        assert_eq!(slot.get(None), Ok(0));
-        assert_eq!(slot.put(0), Ok(Left::Held));
-        assert_eq!(slot.put(0), Err(Refusal::NotLive));
+        assert_eq!(slot.put(Sought::of(0)), Err(Refusal::NotLive));
+        assert_eq!(slot.get(Sought::ANY), Ok(0));
+        assert_eq!(slot.put(Sought::of(0)), Ok(Left::Held));
+        assert_eq!(slot.put(Sought::of(0)), Err(Refusal::NotLive));
         slot.disown();
-        assert_eq!(slot.put(0), Ok(Left::Nothing));
-        assert_eq!(slot.put(0), Err(Refusal::NotLive));
+        assert_eq!(slot.put(Sought::of(0)), Ok(Left::Nothing));
+        assert_eq!(slot.put(Sought::of(0)), Err(Refusal::NotLive));
     }
 
     #[test]
     fn revoking_takes_no_reference_and_may_be_repeated() {
         let slot = live(1);
-        assert_eq!(slot.revoke(0), Ok(()));
-        assert_eq!(slot.revoke(0), Ok(()));
+        assert_eq!(slot.revoke(Sought::of(0)), Ok(true));
+        assert_eq!(slot.revoke(Sought::of(0)), Ok(false));
         assert_eq!(slot.state().references(), 1);
-        assert_eq!(slot.free(0), Ok(Left::Nothing));
-        assert_eq!(slot.revoke(0), Err(Refusal::NotLive));
+        assert_eq!(slot.free(Sought::of(0)), Ok(Left::Nothing));
+        assert_eq!(slot.revoke(Sought::of(0)), Err(Refusal::NotLive));
     }
 
     #[test]
     fn another_generation_changes_nothing() {
         let slot = live(1);
         let before = slot.state();
-        assert_eq!(slot.get(Some(1)), Err(Refusal::NotLive));
-        assert_eq!(slot.put(1), Err(Refusal::NotLive));
-        assert_eq!(slot.free(1), Err(Refusal::NotLive));
-        assert_eq!(slot.revoke(1), Err(Refusal::NotLive));
+        assert_eq!(slot.get(Sought::of(1)), Err(Refusal::NotLive));
+        assert_eq!(slot.put(Sought::of(1)), Err(Refusal::NotLive));
+        assert_eq!(slot.free(Sought::of(1)), Err(Refusal::NotLive));
+        assert_eq!(slot.revoke(Sought::of(1)), Err(Refusal::NotLive));
         assert_eq!(slot.state(), before);
+    }
+
+    #[test]
+    fn another_set_s_allocation_is_refused_while_there_is_one() {
+        let [ours, others] = [3, SetIndex::LAST].map(|index| SetIndex::new(index).unwrap());
+        let slot = Slot::new(0, false);
+        slot.publish(ours, 1);
+        let state = slot.state();
+        assert_eq!((state.set(), state.references()), (ours, 1));
+        let wrong = Sought::of(0).in_set(others);
+        assert_eq!(slot.get(wrong), Err(Refusal::WrongSet));
+        assert_eq!(slot.find(wrong), Err(Refusal::WrongSet));
+        assert_eq!(slot.put(wrong), Err(Refusal::WrongSet));
+        assert_eq!(slot.revoke(wrong), Err(Refusal::WrongSet));
+        assert_eq!(slot.free(wrong), Err(Refusal::WrongSet));
+        assert_eq!(slot.state(), state);
+        assert_eq!(
+            slot.get(Sought::of(1).in_set(others)),
+            Err(Refusal::NotLive)
+        );
+        assert_eq!(slot.get(Sought::ANY.in_set(ours)), Ok(0));
+        assert_eq!(slot.drop_held(), Left::Held);
+        assert_eq!(slot.free_owned(0, ours), Ok(Left::Nothing));
+        assert_eq!(slot.get(wrong), Err(Refusal::NotLive));
     }
 
     #[test]
     fn references_end_at_their_last_number_and_spill_into_nothing() {
         let slot = live(1);
-        let full = State(State::allocated(0).0 - 1 + REFERENCES_LAST);
+        let full = State(State::allocated(0, SetIndex::NONE).0 + (REFERENCES_LAST - 1) * REFERENCE);
         set(&slot, full);
-        assert_eq!(slot.get(None), Err(Refusal::TooManyReferences));
+        assert_eq!(slot.get(Sought::ANY), Err(Refusal::TooManyReferences));
         assert_eq!(slot.hold(), Err(Refusal::TooManyReferences));
         assert_eq!(slot.state(), full);
         assert_eq!(slot.drop_held(), Left::Held);
@@ -381,12 +413,12 @@ mod tests {
 
     #[test]
     fn a_slot_out_of_generations_is_retired_by_each_way_to_end() {
-        let last = State::allocated(u32::MAX);
+        let last = State::allocated(u32::MAX, SetIndex::NONE);
         let ends: [fn(&Slot) -> Left; 3] = [
-            |slot| slot.free(u32::MAX).unwrap(),
+            |slot| slot.free(Sought::of(u32::MAX)).unwrap(),
             |slot| {
                 slot.disown();
-                slot.put(u32::MAX).unwrap()
+                slot.put(Sought::of(u32::MAX)).unwrap()
             },
             |slot| {
                 slot.disown();
@@ -398,24 +430,24 @@ mod tests {
             set(&slot, last);
             assert_eq!(end(&slot), Left::Retired);
             assert_eq!(slot.state(), State::new(u32::MAX, Phase::Retired));
-            assert_eq!(slot.get(None), Err(Refusal::NotLive));
-            assert_eq!(slot.find(), Err(Refusal::NotLive));
-            assert_eq!(slot.free(u32::MAX), Err(Refusal::NotLive));
+            assert_eq!(slot.get(Sought::ANY), Err(Refusal::NotLive));
+            assert_eq!(slot.find(Sought::ANY), Err(Refusal::NotLive));
+            assert_eq!(slot.free(Sought::of(u32::MAX)), Err(Refusal::NotLive));
         }
         let slot = Slot::new(u32::MAX - 1, false);
-        slot.publish(0);
-        assert_eq!(slot.free(u32::MAX - 1), Ok(Left::Nothing));
+        slot.publish(SetIndex::NONE, 0);
+        assert_eq!(slot.free(Sought::of(u32::MAX - 1)), Ok(Left::Nothing));
     }
 
     #[test]
     fn a_reservation_is_no_allocation() {
         let slot = Slot::new(7, true);
-        assert_eq!(slot.get(None), Err(Refusal::Reserved));
-        assert_eq!(slot.find(), Err(Refusal::Reserved));
-        assert_eq!(slot.free(7), Err(Refusal::NotLive));
+        assert_eq!(slot.get(Sought::ANY), Err(Refusal::Reserved));
+        assert_eq!(slot.find(Sought::ANY), Err(Refusal::Reserved));
+        assert_eq!(slot.free(Sought::of(7)), Err(Refusal::NotLive));
         assert_eq!(slot.unreserve(), Ok(()));
         assert_eq!(slot.unreserve(), Err(Refusal::NotLive));
-        assert_eq!(slot.publish(1), 7);
+        assert_eq!(slot.publish(SetIndex::NONE, 1), 7);
         assert_eq!(slot.unreserve(), Err(Refusal::NotLive));
     }
 }

@@ -2,15 +2,16 @@
 //! The state word of one PASID: what it says, and how it goes on.
 //!
 //! ```text
-//!  63            32 31     29  28  27            0
-//! +----------------+---------+-----+--------------+
-//! |   generation   |  phase  | own |  references  |
-//! +----------------+---------+-----+--------------+
+//!  63            32 31     29  28  27          10 9       0
+//! +----------------+---------+-----+--------------+---------+
+//! |   generation   |  phase  | own |  references  |   set   |
+//! +----------------+---------+-----+--------------+---------+
 //! ```
 //!
 //! | field | bits | meaning |
 //! | --- | --- | --- |
-//! | references | 28 | references held, the owner's included |
+//! | set | 10 | which of the id space's sets it was allocated from; 0 where there are none |
+//! | references | 18 | references held, the owner's included |
 //! | own | 1 | the allocation's own reference is still held |
 //! | phase | 3 | see [`Phase`] |
 //! | generation | 32 | how often the PASID came free before |
@@ -27,22 +28,86 @@
 //!   to wrap is retired and keeps its bit. Wrap time: 4.3 seconds of nothing but
 //!   allocations and frees of one PASID at 10^9 a second.
 
-const REFERENCES_BITS: u32 = 28;
-const OWN_SHIFT: u32 = REFERENCES_BITS;
+const SET_BITS: u32 = 10;
+const REFERENCES_SHIFT: u32 = SET_BITS;
+const REFERENCES_BITS: u32 = 18;
+const OWN_SHIFT: u32 = REFERENCES_SHIFT + REFERENCES_BITS;
 const PHASE_SHIFT: u32 = OWN_SHIFT + 1;
 const PHASE_BITS: u32 = 3;
 const GENERATION_SHIFT: u32 = PHASE_SHIFT + PHASE_BITS;
 
+const SET: u64 = (1 << SET_BITS) - 1;
 const REFERENCES: u64 = (1 << REFERENCES_BITS) - 1;
+/// One reference.
+pub(crate) const REFERENCE: u64 = 1 << REFERENCES_SHIFT;
 pub(crate) const OWN: u64 = 1 << OWN_SHIFT;
 
-/// The most references that one PASID can have: 2^27.
+/// The most references that one PASID can have: 2^17.
 ///
 /// Half of what the field holds, because a holder adds first and looks then: it
-/// would take 2^27 threads in the middle of that to reach the next field.
+/// would take 2^17 threads in the middle of that to reach the next field.
 pub(crate) const REFERENCES_LAST: u64 = 1 << (REFERENCES_BITS - 1);
 
 const _: () = assert!(GENERATION_SHIFT == 32, "the fields fill the word");
+
+/// Which set of its id space a PASID was allocated from; 0 where there are no sets.
+///
+/// It takes part in the state and not in a word of its own, so that a slot stays 16 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SetIndex(u16);
+
+impl SetIndex {
+    /// The index of an id space without sets.
+    pub(crate) const NONE: SetIndex = SetIndex(0);
+    /// The highest index.
+    pub(crate) const LAST: u16 = SET as u16;
+
+    /// The index `index`, in `1 ..= LAST`.
+    pub(crate) const fn new(index: u16) -> Option<SetIndex> {
+        if index == 0 || index > SetIndex::LAST {
+            None
+        } else {
+            Some(SetIndex(index))
+        }
+    }
+
+    pub(crate) const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+/// Which allocation of a PASID a caller means.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sought {
+    generation: Option<u32>,
+    set: Option<SetIndex>,
+}
+
+impl Sought {
+    /// Whatever is there.
+    pub(crate) const ANY: Sought = Sought {
+        generation: None,
+        set: None,
+    };
+
+    /// That of `generation`.
+    #[inline(always)]
+    pub(crate) const fn of(generation: u32) -> Sought {
+        Sought {
+            generation: Some(generation),
+            set: None,
+        }
+    }
+
+    /// The same, if it belongs to `set`.
+    #[inline(always)]
+    pub(crate) const fn in_set(self, set: SetIndex) -> Sought {
+        Sought {
+            set: Some(set),
+            ..self
+        }
+    }
+}
 
 /// Where a PASID is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,9 +133,10 @@ impl State {
         State((generation as u64) << GENERATION_SHIFT | (phase as u64) << PHASE_SHIFT)
     }
 
-    /// Just allocated: one reference, the owner's own.
-    pub(crate) const fn allocated(generation: u32) -> State {
-        State(State::new(generation, Phase::Live).0 | OWN | 1)
+    /// Just allocated from `set`: one reference, the owner's own.
+    #[inline(always)]
+    pub(crate) const fn allocated(generation: u32, set: SetIndex) -> State {
+        State(State::new(generation, Phase::Live).0 | OWN | REFERENCE | set.0 as u64)
     }
 
     /// The state after the allocation of `generation` has ended (I7).
@@ -86,7 +152,12 @@ impl State {
     }
 
     pub(crate) const fn references(self) -> u64 {
-        self.0 & REFERENCES
+        self.0 >> REFERENCES_SHIFT & REFERENCES
+    }
+
+    /// The set that it was allocated from, while there are references.
+    pub(crate) const fn set(self) -> SetIndex {
+        SetIndex((self.0 & SET) as u16)
     }
 
     pub(crate) const fn own(self) -> bool {
@@ -112,8 +183,8 @@ impl State {
     const fn is_live(self) -> bool {
         // One comparison for both: of the states below the generation, those from the
         // first live one with a reference up to the last (I5 leaves out own without any).
-        let first = (Phase::Live as u32) << PHASE_SHIFT | 1;
-        (self.0 as u32).wrapping_sub(first) < (1 << PHASE_SHIFT) - 1
+        const FIRST: u32 = (Phase::Live as u32) << PHASE_SHIFT | REFERENCE as u32;
+        (self.0 as u32).wrapping_sub(FIRST) < (1 << PHASE_SHIFT) - REFERENCE as u32
     }
 
     /// Why this state gives nobody a reference, if it does not.
@@ -130,11 +201,16 @@ impl State {
         }
     }
 
-    /// Whether the state is of `generation`, where one is asked for.
+    /// Whether the state is of the allocation that is meant.
     #[inline(always)]
-    pub(crate) const fn of(self, generation: Option<u32>) -> Result<(), Refusal> {
-        match generation {
-            Some(generation) if generation != self.generation() => Err(Refusal::NotLive),
+    pub(crate) const fn of(self, sought: Sought) -> Result<(), Refusal> {
+        if let Some(generation) = sought.generation {
+            if generation != self.generation() {
+                return Err(Refusal::NotLive);
+            }
+        }
+        match sought.set {
+            Some(set) if set.0 != self.set().0 && self.references() > 0 => Err(Refusal::WrongSet),
             _ => Ok(()),
         }
     }
@@ -145,7 +221,7 @@ impl State {
         if self.references() == 1 {
             State::ended(self.generation())
         } else {
-            State(self.0 - 1)
+            State(self.0 - REFERENCE)
         }
     }
 }
@@ -159,6 +235,8 @@ pub(crate) enum Refusal {
     BeingFreed,
     /// A reserved PASID.
     Reserved,
+    /// Allocated from another set.
+    WrongSet,
     /// The count of references is at its highest.
     TooManyReferences,
 }

@@ -13,7 +13,11 @@
 //!   stress test knows that it really met them.
 
 #[cfg(not(loom))]
+pub(crate) use core::cell::UnsafeCell;
+#[cfg(not(loom))]
 pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(loom)]
+pub(crate) use loom::cell::UnsafeCell;
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
@@ -60,6 +64,20 @@ pub(crate) fn fence_totally() {
     fence(Ordering::SeqCst);
     #[cfg(loom)]
     order_store_before_load();
+}
+
+/// Lets others run for a moment, for a control call that has `looked` so often whether it
+/// may go on. No data call does.
+pub(crate) fn let_others_run(looked: u32) {
+    // So often before the operating system is asked to run somebody else.
+    #[cfg(all(feature = "std", not(loom)))]
+    if looked > 128 {
+        std::thread::yield_now();
+    }
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    let _ = looked;
+    core::hint::spin_loop();
 }
 
 /// A step or an ordering that a canary leaves out.
@@ -123,6 +141,64 @@ pub enum Mutation {
     FindRelaxed,
     /// The owner's word is read in one step and replaced in another.
     ReplaceInTwoSteps,
+    /// A counted reference is given back without release.
+    CountedRelaxed,
+    /// The lock of the control calls is given back without release.
+    UnlockRelaxed,
+    /// A credit is looked for in one step and taken in another.
+    QuotaInTwoSteps,
+    /// Credits are taken and given back without acquire and release.
+    QuotaRelaxed,
+    /// A quota's use is looked at in one step and its limit is written in another.
+    AdjustForgetsUse,
+    /// A round of the count of allocations is made before the last one is counted.
+    RoundUnsettled,
+    /// An attachment goes live without release.
+    CommitRelaxed,
+    /// An entry is found dead in one step and reserved in another.
+    ReserveInTwoSteps,
+    /// A fault looks an attachment up without counting itself.
+    FaultGetWithoutCount,
+    /// A set is laid aside without release.
+    BuryRelaxed,
+    /// The list of sets laid aside is read in one step and written in another.
+    BuryInTwoSteps,
+    /// Who reserves an entry, or commits it, does not look at the table's status again.
+    StatusNotLookedAtAgain,
+    /// A table gets as narrow as a joining device before its attachments are looked at.
+    JoinNarrowsAtOnce,
+    /// Who allocates does not look again whether the set is closing.
+    ClosingNotLookedAtAgain,
+    /// Who takes a reference goes by the phase alone, not by whether the set is closing.
+    GetForgetsClosing,
+    /// A closed set is forgotten while somebody has a handle or a PASID of it.
+    ForgottenWhileHeld,
+    /// An observer is told of a reclaimed PASID after its bit was given back.
+    ReclaimedToldLate,
+    /// A revocation is told without a reference on what was revoked.
+    RevokedToldLate,
+    /// A claim is looked at in one step and entered in another.
+    ClaimInTwoSteps,
+    /// A claim is entered without acquire and release.
+    ClaimRelaxed,
+    /// A claim is given back without release.
+    ClaimReleaseRelaxed,
+    /// A claim is given back without advancing its version.
+    ClaimReleaseUncounted,
+    /// A local claim that is refused is not heeded: the bit is kept all the same.
+    LocalClaimsFirstNotChecked,
+    /// A global release gives back the claim first, and then the bit.
+    GlobalClaimGivenBackFirst,
+    /// A group that backs out forgets the bit of its first member.
+    GroupKeepsBits,
+    /// A group gives back the bit of its own tree after those of its members.
+    GroupOwnBitLast,
+    /// Two scans are compared without the versions of the claims.
+    ScanForgetsClaims,
+    /// A claim is hinted at without looking again.
+    HideLooksOnce,
+    /// The marks over a hint are looked at only by who saw its whole word set.
+    UnhideStopsEarly,
 }
 
 /// Whether the running model has planted `mutation`. Always `false` outside loom.
@@ -204,6 +280,13 @@ pub enum Event {
     GrowthLost,
     /// A scan for exhaustion was not confirmed by the next.
     ScanRepeated,
+    /// A local or group attempt has taken a bit, and not yet all that it needs. Where
+    /// events are counted, others are let run here now and then, so that they come in
+    /// between also on one CPU.
+    HalfTaken,
+    /// A local or group attempt had taken bits, and gave them back because the claim or
+    /// another bit was somebody else's.
+    BackedOut,
 }
 
 /// Counts `event`, where that is compiled in.
@@ -221,11 +304,20 @@ pub mod events {
     use super::Event;
     use core::sync::atomic::{AtomicU64, Ordering};
 
-    static MET: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+    static MET: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
+
+    /// So many attempts go on before one lets others run.
+    #[cfg(feature = "std")]
+    const HALF_TAKEN_TOGETHER: u64 = 32;
 
     pub(super) fn add(event: Event) {
         // Relaxed: a statistic, which publishes nothing.
-        MET[event as usize].fetch_add(1, Ordering::Relaxed);
+        let before = MET[event as usize].fetch_add(1, Ordering::Relaxed);
+        #[cfg(feature = "std")]
+        if event == Event::HalfTaken && before % HALF_TAKEN_TOGETHER == 0 {
+            std::thread::yield_now();
+        }
+        let _ = before;
     }
 
     /// How often `event` was met in this process.

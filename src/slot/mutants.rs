@@ -3,8 +3,8 @@
 //!
 //! Only the models have these: a canary plants one, and its model must notice.
 
-use super::Slot;
-use crate::state::{Refusal, State};
+use super::{Slot, Taken};
+use crate::state::{REFERENCE, Refusal, Sought, State};
 use crate::sync::{Mutation, Ordering, planted};
 
 impl Slot {
@@ -29,13 +29,13 @@ impl Slot {
 
     /// `get` that writes before it knows that the allocation is there, and so into the
     /// next owner's count.
-    pub(super) fn get_by_addition(&self, generation: Option<u32>) -> Result<u32, Refusal> {
+    pub(super) fn get_by_addition(&self, sought: Sought) -> Result<u32, Refusal> {
         // Ordering: acquire and release, the strongest that such a get could ask for.
-        let state = State(self.state.fetch_add(1, Ordering::AcqRel));
-        let verdict = state.of(generation).and_then(|()| state.live());
+        let state = State(self.state.fetch_add(REFERENCE, Ordering::AcqRel));
+        let verdict = state.of(sought).and_then(|()| state.live());
         if verdict.is_err() {
             // Ordering: as above.
-            self.state.fetch_sub(1, Ordering::AcqRel);
+            self.state.fetch_sub(REFERENCE, Ordering::AcqRel);
         }
         verdict.map(|()| state.generation())
     }
@@ -52,5 +52,14 @@ impl Slot {
         // Ordering: as above.
         self.word.swap(word, Ordering::AcqRel);
         old
+    }
+
+    /// `seize` that lets two in.
+    pub(super) fn seize_in_two_steps(&self) -> Result<u32, Taken> {
+        let current = self.newest();
+        let next = super::seizing::seized(current)?;
+        // Release: as the exchange would.
+        self.state.store(next.0, Ordering::Release);
+        Ok(current.generation())
     }
 }
