@@ -4,6 +4,7 @@
 
 pub mod allocator;
 pub mod moving;
+pub mod sets;
 
 use pasid::{Error, Found, Handle, IdSpace, Owned, Pasid, PasidRange, PasidWidth, Pool, Ref};
 

@@ -6,8 +6,8 @@
 //! a panic. Linked without any other library and with only the data calls kept,
 //! it must have no undefined symbol: they reach no allocator, no panic, and not
 //! even the functions for copying and filling memory that a compiler calls. With
-//! all calls kept, it may lack the two hooks and nothing else; filling a new node
-//! may then call a function that the target's own Rust libraries define.
+//! all calls kept, it may lack the two hooks and these functions, which a kernel has
+//! and a bare target's own Rust libraries define, and nothing else.
 //! Deliberate faults, linked the same way, show that the look finds what it
 //! looks for.
 
@@ -28,7 +28,7 @@ const BARE_TARGET: &str = "x86_64-unknown-none";
 const DATA: &str = "pasid_data_";
 const CONTROL: &str = "pasid_control_";
 /// Every data call that has to be there to be checked, without its prefix.
-const DATA_CALLS: [&str; 16] = [
+const DATA_CALLS: [&str; 41] = [
     "alloc_at",
     "alloc_in_place",
     "any_live",
@@ -45,6 +45,31 @@ const DATA_CALLS: [&str; 16] = [
     "put",
     "replace",
     "revoke",
+    "set_alloc_at",
+    "set_alloc_in_place",
+    "set_alloc_in_place_near",
+    "set_close",
+    "set_drop_owned",
+    "set_drop_ref",
+    "set_find",
+    "set_free",
+    "set_free_all",
+    "set_get",
+    "set_get_at",
+    "set_iterate",
+    "set_live",
+    "set_put",
+    "set_revoke",
+    "table_attach",
+    "table_back_out",
+    "table_commit",
+    "table_detach",
+    "table_fault_get",
+    "table_fault_put",
+    "table_iterate",
+    "table_pause",
+    "table_replace",
+    "table_resume",
 ];
 /// Each deliberate fault, and the symbol that gives it away.
 const CANARIES: [(&str, &[&str]); 3] = [
@@ -81,7 +106,15 @@ const DATA_ALONE: Kind = Kind {
 };
 const ALL_CALLS: Kind = Kind {
     name: "all calls",
-    lacks: &["pasid_hook_alloc", "pasid_hook_free"],
+    lacks: &[
+        "pasid_hook_alloc",
+        "pasid_hook_free",
+        "bcmp",
+        "memcmp",
+        "memcpy",
+        "memmove",
+        "memset",
+    ],
     banned: &[&PANICS],
 };
 

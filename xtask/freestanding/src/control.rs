@@ -2,9 +2,11 @@
 //! The calls that may allocate or give memory back. They need the allocator's
 //! two hooks and nothing else; memory that is not there is an error, no panic.
 
-use pasid::{Owned, Pasid, PasidWidth, Policy, IdSpace, Pool};
+use pasid::{IdSpace, Owned, Pasid, PasidWidth, Policy, Pool};
 
 use crate::{range, status};
+
+mod sets;
 
 /// Constant, so it needs no memory and no initialiser that runs.
 static SPACE: IdSpace = IdSpace::new(PasidWidth::MAX).with_policy(Policy::Next);

@@ -7,9 +7,12 @@
 //! Wherever a function takes a raw handle and is unsafe, the caller holds the
 //! reference that the handle stands for, which the function takes over.
 
-use pasid::{Handle, Owned, Pasid, Ref, IdSpace, Pool};
+use pasid::{Handle, IdSpace, Owned, Pasid, Pool, Ref};
 
 use crate::{range, status};
+
+mod sets;
+mod tables;
 
 /// Allocates in the range `first..=last` with the memory that is there.
 #[unsafe(no_mangle)]
@@ -26,7 +29,12 @@ pub extern "C" fn pasid_data_alloc_in_place(
 
 /// Allocates this PASID.
 #[unsafe(no_mangle)]
-pub extern "C" fn pasid_data_alloc_at(space: &IdSpace, pasid: u32, word: u64, raw: &mut u64) -> i32 {
+pub extern "C" fn pasid_data_alloc_at(
+    space: &IdSpace,
+    pasid: u32,
+    word: u64,
+    raw: &mut u64,
+) -> i32 {
     let owned = Pasid::new(pasid).and_then(|pasid| space.alloc_at(pasid, word));
     status(owned.map(Owned::into_raw), Some(raw))
 }
@@ -186,7 +194,12 @@ pub extern "C" fn pasid_data_iterate(space: &IdSpace, first: u32, last: u32, raw
 
 /// Whether any PASID of `first..=last` is live.
 #[unsafe(no_mangle)]
-pub extern "C" fn pasid_data_any_live(space: &IdSpace, first: u32, last: u32, any: &mut bool) -> i32 {
+pub extern "C" fn pasid_data_any_live(
+    space: &IdSpace,
+    first: u32,
+    last: u32,
+    any: &mut bool,
+) -> i32 {
     status(
         range(first, last).map(|range| space.any_live(range)),
         Some(any),
