@@ -8,8 +8,12 @@
 //! Without `--cfg loom` this crate is empty: `cargo xtask loom` sets what is needed.
 #![cfg(loom)]
 
+use loom::sync::atomic::AtomicU64;
 use pasid::model::{Mutation, order_totally, plant};
-use pasid::{IdSpace, Owned, Pasid, PasidRange, PasidWidth};
+use pasid::{
+    IdSpace, IoasidSet, Owned, Pasid, PasidRange, PasidWidth, Pool, Scope, SetConfig, Space,
+    SpaceKind, Table, TableConfig,
+};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,10 +36,11 @@ pub struct Model {
     recorded: usize,
     run: fn(),
     total_order: bool,
+    preemptions: Option<usize>,
 }
 
 impl Model {
-    /// A model that took `recorded` iterations at two preemptions.
+    /// A model that took `recorded` iterations, at two preemptions unless it says otherwise.
     ///
     /// It runs without what stands for the total order of sequentially consistent
     /// operations, which is less than the language promises.
@@ -45,6 +50,7 @@ impl Model {
             recorded,
             run,
             total_order: false,
+            preemptions: None,
         }
     }
 
@@ -52,6 +58,15 @@ impl Model {
     pub const fn with_total_order(self) -> Model {
         Model {
             total_order: true,
+            ..self
+        }
+    }
+
+    /// The same model at so many preemptions, whatever the others have: for long models
+    /// that are about the old values which a load may still see, and not about switches.
+    pub const fn at_preemptions(self, preemptions: usize) -> Model {
+        Model {
+            preemptions: Some(preemptions),
             ..self
         }
     }
@@ -109,7 +124,8 @@ impl Model {
         let counted = Arc::clone(&iterations);
         let run = self.run;
         let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = builder.preemption_bound.or(Some(PREEMPTIONS));
+        let usual = builder.preemption_bound.or(Some(PREEMPTIONS));
+        builder.preemption_bound = self.preemptions.or(usual);
         builder.max_branches = 10_000;
         order_totally(self.total_order);
         plant(mutation);
@@ -206,4 +222,155 @@ pub fn space(bits: u8, reserved: &'static [PasidRange]) -> Arc<IdSpace> {
     let space = empty_space(bits, reserved);
     space.preload(space.range()).expect("memory for 16 PASIDs");
     space
+}
+
+/// A set. The `Arc` is the standard library's, as for [`Held`].
+pub type Set = Arc<IoasidSet>;
+
+/// What an allocation from a set is held by.
+pub type HeldOf = Owned<Set>;
+
+/// The space of one machine, in which nothing is reserved, and its tables.
+///
+/// It must outlive the threads of its model: what a set refers to goes on the model's
+/// own thread.
+pub struct Machine {
+    space: Arc<Space>,
+    tables: Vec<Arc<Table>>,
+    range: PasidRange,
+    in_place: bool,
+}
+
+impl Machine {
+    /// `tables` tables of `2^bits` PASIDs, at most 16. Every set that is added has all of
+    /// its memory in place.
+    pub fn new(kind: SpaceKind, bits: u8, tables: usize) -> Machine {
+        let width = PasidWidth::new(bits).expect("at most 4 bits");
+        let space = Space::with_reserved(kind, &[]);
+        let table = || space.add_table(TableConfig::new(width)).expect("a table");
+        Machine {
+            tables: (0..tables).map(|_| Arc::new(table())).collect(),
+            space: Arc::new(space),
+            range: width.range(),
+            in_place: true,
+        }
+    }
+
+    /// The same, whose sets have no memory.
+    pub fn empty(kind: SpaceKind, bits: u8, tables: usize) -> Machine {
+        let machine = Machine::new(kind, bits, tables);
+        Machine {
+            in_place: false,
+            ..machine
+        }
+    }
+
+    /// The space itself.
+    pub fn space(&self) -> Arc<Space> {
+        self.space.clone()
+    }
+
+    /// One of the tables.
+    pub fn table(&self, table: usize) -> Arc<Table> {
+        self.tables[table].clone()
+    }
+
+    /// A global set, of as many PASIDs as a table has.
+    pub fn global(&self) -> Set {
+        self.set(Scope::Global)
+    }
+
+    /// A set of one table.
+    pub fn local(&self, table: usize) -> Set {
+        self.set(Scope::Local(&self.tables[table]))
+    }
+
+    /// A set of several tables, named in that order.
+    pub fn group(&self, tables: &[usize]) -> Set {
+        let tables = tables
+            .iter()
+            .map(|&table| Table::clone(&self.tables[table]));
+        self.set(Scope::Group(&tables.collect::<Vec<_>>()))
+    }
+
+    fn set(&self, scope: Scope<'_>) -> Set {
+        let config = SetConfig::new(scope).range(self.range);
+        let set = self.space.add_set(config).expect("a set");
+        if self.in_place {
+            set.preload(self.range).expect("memory for 16 PASIDs");
+        }
+        Arc::new(set)
+    }
+}
+
+/// How PASID 1 is asked for: by its number, or by a search.
+pub type Ask = fn(&Set) -> pasid::Result<HeldOf>;
+
+/// Allocates exactly PASID 1.
+pub fn by_number(set: &Set) -> pasid::Result<HeldOf> {
+    set.clone().alloc_at(pasid(1), 1)
+}
+
+/// Finds PASID 1.
+pub fn by_search(set: &Set) -> pasid::Result<HeldOf> {
+    set.clone().alloc_in_place(range(1, 1), 1)
+}
+
+/// What a canary of [`assert_free`] expects.
+pub const LOST: &str = "a PASID is lost";
+
+/// Fails unless each of the sets can have PASID 1, one after the other.
+pub fn assert_free(sets: &[Set]) {
+    for set in sets {
+        assert!(by_number(set).is_ok(), "a PASID is lost");
+        assert!(by_search(set).is_ok(), "a PASID is lost");
+    }
+}
+
+/// What the holders of one PASID do with it, where one of them at a time may have it.
+///
+/// Every access is relaxed, so that nothing but the PASID orders them.
+pub struct Turns {
+    /// Odd while somebody is in. All that touch it read the newest value.
+    count: AtomicU64,
+    written: AtomicU64,
+}
+
+/// What a canary of [`Turns`] expects: two are in at once, or one does not see what
+/// the other did before it gave the PASID up, which comes to the same.
+pub const TOGETHER: &str = "a holder does not come after the last one";
+
+impl Turns {
+    /// Nobody has had a turn.
+    pub fn begin() -> Arc<Turns> {
+        Arc::new(Turns {
+            count: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+        })
+    }
+
+    /// Goes in with the PASID that is `held`, reads and writes, goes out, and frees it.
+    pub fn take(&self, held: HeldOf) {
+        self.enter();
+        self.leave(held);
+    }
+
+    /// Goes in with a PASID that is just held, reads and writes.
+    pub fn enter(&self) {
+        // Relaxed: it is the PASID that must order them, here and below.
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        // Relaxed: as above.
+        let written = self.written.load(Ordering::Relaxed);
+        let after = count.is_multiple_of(2) && written == count / 2;
+        assert!(after, "a holder does not come after the last one");
+        // Relaxed: as above.
+        self.written.store(count / 2 + 1, Ordering::Relaxed);
+    }
+
+    /// Goes out, and frees the PASID.
+    pub fn leave(&self, held: HeldOf) {
+        // Relaxed: as above.
+        self.count.fetch_add(1, Ordering::Relaxed);
+        drop(held);
+    }
 }

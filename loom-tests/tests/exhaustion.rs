@@ -189,7 +189,7 @@ fn growing_and_passing() {
 fn a_leaf_that_comes_up_is_not_taken_for_full() {
     let model = Model::new(
         "alloc in place | grow, alloc 0, free 0, alloc 2",
-        484,
+        643,
         growing_and_passing,
     );
     model.check();

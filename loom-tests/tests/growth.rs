@@ -84,7 +84,7 @@ fn alloc_in_place_against_growth() {
 fn who_sees_a_leaf_sees_it_whole() {
     let model = Model::new(
         "alloc in place | growth | growth",
-        12_064,
+        14_242,
         alloc_in_place_against_growth,
     );
     model.check();
