@@ -97,7 +97,7 @@ pub(crate) const CHECKS: &[Check] = &[
     },
     Check {
         name: "replay",
-        about: "The fuzz target's corpus, replayed",
+        about: "The fuzz targets' corpora replayed, random operations, every small state",
         in_ci: true,
         needs: None,
         work: Work::Tests(|_| vec![CommandLine::cargo("test -p pasid-fuzz --release")]),
@@ -138,7 +138,7 @@ pub(crate) const CHECKS: &[Check] = &[
     },
     Check {
         name: "fuzz",
-        about: "Fuzz for a while, from the corpus on",
+        about: "Fuzz for a while, from the corpora on, half of it with each target",
         in_ci: false,
         needs: Some(Tool {
             probe: "fuzz --version",
@@ -198,7 +198,7 @@ fn unit(_: &Project) -> Vec<CommandLine> {
 }
 
 fn stress(project: &Project) -> Vec<CommandLine> {
-    let line = CommandLine::cargo("test -p pasid --release --test stress")
+    let line = CommandLine::cargo("test -p pasid --release --test stress --test stress_sets")
         .env("RUSTFLAGS", "--cfg pasid_events -D warnings")
         .env("CARGO_TARGET_DIR", project.target_for("events"));
     vec![line.args(["--", "--show-output"])]
@@ -220,10 +220,13 @@ fn loom(project: &Project) -> Vec<CommandLine> {
 fn fuzz(project: &Project) -> Vec<CommandLine> {
     // Stable compilers have the instrumentation too; the sanitizer is for code
     // that dereferences pointers of its input, and costs a third of the speed.
-    let line = CommandLine::cargo("fuzz run --fuzz-dir fuzz -s none ops --")
-        .env("RUSTC_BOOTSTRAP", "1")
-        .args([format!("-max_total_time={}", project.fuzz_seconds)]);
-    vec![line]
+    let seconds = (project.fuzz_seconds / 2).max(1);
+    let target = |name: &str| {
+        CommandLine::cargo(&format!("fuzz run --fuzz-dir fuzz -s none {name} --"))
+            .env("RUSTC_BOOTSTRAP", "1")
+            .args([format!("-max_total_time={seconds}")])
+    };
+    vec![target("ops"), target("sets")]
 }
 
 /// Prints every check with what it runs.
