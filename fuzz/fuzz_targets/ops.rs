@@ -2,7 +2,7 @@
 //! The fuzz target: `cargo fuzz run ops`.
 //!
 //! Built without cargo-fuzz it is a program that replays files:
-//! `cargo run -p pasid-fuzz -- FILE..` prints the operations of each and what the
+//! `cargo run -p pasid-fuzz --bin ops -- FILE..` prints the operations of each and what the
 //! space and the model made of them.
 #![cfg_attr(fuzzing, no_main)]
 

@@ -7,10 +7,13 @@
 //! sequential code over ordered maps: it shares nothing with the crate but the
 //! words PASID, range, handle and error.
 //!
-//! * `fuzz_targets/ops.rs` lets cargo-fuzz choose the operations;
+//! [`sets`] is the same for a `Space` with tables, sets and attachments.
+//!
+//! * `fuzz_targets/` lets cargo-fuzz choose the operations;
 //! * `tests/replay.rs` repeats what it has found worth keeping;
-//! * `tests/differential.rs` takes a million random operations, and checks that a
-//!   model that is wrong in one point is noticed.
+//! * `tests/differential.rs` and `tests/sets.rs` take many random operations, and check
+//!   that a model that is wrong in one point is noticed;
+//! * `tests/reachable/` tries every operation in every small state of 16 values.
 
 mod drive;
 mod holder;
@@ -19,6 +22,7 @@ mod model;
 mod op;
 mod references;
 mod report;
+pub mod sets;
 
 pub use drive::run;
 pub use model::{Model, Quirk};
