@@ -12,4 +12,5 @@ pub mod heap;
 pub mod reference;
 pub mod report;
 pub mod rounds;
+pub mod sets;
 pub mod spaces;

@@ -9,13 +9,15 @@ use serde::Serialize;
 
 use crate::rounds::{Pair, Spread};
 
-/// An upper bound that a result should stay within.
+/// What a result should reach: an upper bound, unless it says otherwise.
 #[derive(Debug, Clone, Copy)]
 pub enum Goal {
     /// What this version must reach; a later one aims at the second number.
     Must(f64, f64),
     /// What this version must reach.
     Final(f64),
+    /// What this version must reach, as a lower bound.
+    AtLeast(f64),
     /// What the design aims at.
     Aim(f64),
     /// None: measured to be known.
@@ -26,7 +28,7 @@ impl Goal {
     fn parts(self) -> (Option<f64>, Option<f64>, &'static str) {
         match self {
             Goal::Must(goal, aim) => (Some(goal), Some(aim), "required"),
-            Goal::Final(goal) => (Some(goal), None, "required"),
+            Goal::Final(goal) | Goal::AtLeast(goal) => (Some(goal), None, "required"),
             Goal::Aim(goal) => (Some(goal), None, "aimed at"),
             Goal::None => (None, None, ""),
         }
@@ -43,8 +45,10 @@ pub struct Row {
     unit: String,
     /// What the work takes: nanoseconds beside a ratio, else in `unit`.
     value: f64,
-    /// The upper bound of the ratio, or of the value where there is no ratio.
+    /// The bound of the ratio, or of the value where there is no ratio.
     goal: Option<f64>,
+    /// Whether the goal is a lower bound, and not an upper one.
+    at_least: bool,
     /// The stricter bound of a later version.
     aim: Option<f64>,
     /// `required` of this version, or `aimed at` by the design.
@@ -66,6 +70,20 @@ impl Report {
         let value = Spread::of(pairs.iter().map(|pair| pair.work_ns));
         if let (Some(ratio), Some(value)) = (ratio, value) {
             self.push(work, Some(ratio.median), unit, value.median, goal, ratio);
+        }
+    }
+
+    /// Adds how many times as much as the reference `threads` threads do together, where
+    /// each does as much as the reference.
+    pub fn throughput(&mut self, work: &str, threads: u32, goal: Goal, pairs: &[Pair]) {
+        let threads = f64::from(threads);
+        let times = pairs
+            .iter()
+            .map(|pair| threads * pair.reference_ns / pair.work_ns);
+        let value = Spread::of(pairs.iter().map(|pair| pair.work_ns));
+        if let (Some(times), Some(value)) = (Spread::of(times), value) {
+            let unit = "of one";
+            self.push(work, Some(times.median), unit, value.median, goal, times);
         }
     }
 
@@ -103,6 +121,7 @@ impl Report {
         goal: Goal,
         spread: Spread,
     ) {
+        let at_least = matches!(goal, Goal::AtLeast(_));
         let (goal, aim, goal_is) = goal.parts();
         self.rows.push(Row {
             work: work.to_owned(),
@@ -110,6 +129,7 @@ impl Report {
             unit: unit.to_owned(),
             value,
             goal,
+            at_least,
             aim,
             goal_is,
             low: spread.low,

@@ -47,6 +47,11 @@ impl Occupancy {
     const fn new(holes: u32, name: &'static str) -> Occupancy {
         Occupancy { holes, name }
     }
+
+    /// Whether everything is free.
+    pub const fn is_empty(self) -> bool {
+        self.holes == FULL_COUNT
+    }
 }
 
 impl fmt::Display for Occupancy {
@@ -102,7 +107,7 @@ pub fn check_full(space: &IdSpace, range: PasidRange) {
 /// Allocates until nothing is free, then frees PASIDs at random until `occupancy`
 /// is reached. What is left comes in random order.
 pub fn occupy(space: &IdSpace, occupancy: Occupancy) -> Vec<Owned<&IdSpace>> {
-    if occupancy.holes == FULL_COUNT {
+    if occupancy.is_empty() {
         return Vec::new();
     }
     let mut live = fill(space, space.range());

@@ -3,9 +3,11 @@
 //! own options work too: `cargo bench -p pasid-benches -- find`.
 
 mod alloc;
+mod attach;
 mod find;
 mod memory;
 mod references;
+mod sets;
 mod threads;
 
 use std::path::Path;
@@ -30,6 +32,8 @@ fn main() -> std::io::Result<()> {
     alloc::run(&mut criterion, &mut report);
     references::run(&mut criterion, &mut report);
     find::run(&mut criterion, &mut report);
+    sets::run(&mut criterion, &mut report);
+    attach::run(&mut criterion, &mut report);
     threads::run(&mut criterion, &mut report);
     memory::run(&mut report);
     criterion.final_summary();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Memory: the space itself and what it has of the heap.
 
-use pasid::{IdSpace, PasidWidth, Pool};
+use pasid::{IdSpace, PasidWidth, Pool, Scope, SetConfig, Space, SpaceKind, TableConfig};
 use pasid_benches::heap::bytes_in_use;
 use pasid_benches::report::{Goal, Report};
 use pasid_benches::spaces::FULL_COUNT;
@@ -26,6 +26,49 @@ pub(crate) fn run(report: &mut Report) {
     ] {
         report.value(work, "bytes", Goal::Final(goal), bytes);
     }
+    for (kind, name) in [
+        (SpaceKind::Tables, "table space"),
+        (SpaceKind::Both, "space for both"),
+    ] {
+        let work = format!("memory of 1,000 tables, 16 local PASIDs each, {name}");
+        let mib = tables(kind) as f64 / f64::from(1 << 20);
+        report.value(&work, "MiB", Goal::Final(12.0), mib);
+    }
+}
+
+/// How much of the heap a space has for 1,000 tables of 20 bits with a set each and 16
+/// PASIDs in it.
+///
+/// The handles and the owners are the caller's, in memory that is there before.
+fn tables(kind: SpaceKind) -> usize {
+    const TABLES: usize = 1000;
+    const EACH: usize = 16;
+    let (mut handles, mut live) = (
+        Vec::with_capacity(TABLES),
+        Vec::with_capacity(TABLES * EACH),
+    );
+    let before = bytes_in_use();
+    let space = Space::new(kind);
+    for _ in 0..TABLES {
+        let table = space.add_table(TableConfig::new(PasidWidth::MAX));
+        let table = table.expect("a table");
+        let set = space.add_set(SetConfig::new(Scope::Local(&table)));
+        handles.push((table, set.expect("a set")));
+    }
+    let sets = handles.iter().map(|(_, set)| set);
+    for set in sets {
+        live.extend((0..EACH as u64).map_while(|word| set.alloc(set.range(), word).ok()));
+    }
+    let bytes = bytes_in_use() - before + size_of::<Space>();
+    assert_eq!(
+        (live.len(), live.capacity()),
+        (TABLES * EACH, TABLES * EACH)
+    );
+    assert!(
+        live.iter()
+            .all(|owned| (1..=16).contains(&owned.pasid().get()))
+    );
+    bytes
 }
 
 /// Allocates `count` PASIDs and frees them; how much of the heap the space had
