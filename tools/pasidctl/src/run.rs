@@ -1,19 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `pasidctl run`: a space under a load like that of Shared Virtual Addressing,
-//! with every rule checked while it runs.
+//! `pasidctl run`: a machine's PASID tables under a load like that of device drivers and
+//! Shared Virtual Addressing, with every rule checked while it runs.
 //!
-//! Processes bind and exit, devices take and drop references, faults look PASIDs
-//! up by number, on all CPUs at once. What the allocator answers is compared with
-//! what the load itself knows: see [`shadow`] and [`process`].
+//! Drivers allocate on their tables and on groups of tables, processes on all of them;
+//! PASIDs are attached, devices fault, are reset, removed and added again, on all CPUs at
+//! once. What the allocator answers is compared with what the load itself knows: see
+//! [`shadow`] and [`drill`].
 
-mod device;
+mod answer;
+mod bind;
+mod control;
+mod drill;
+mod driver;
+mod fault;
 mod finish;
-mod lookups;
+mod id;
+mod layout;
+mod lookup;
 mod measure;
 mod options;
+mod phase;
 mod plan;
 mod plant;
-mod process;
 mod report;
 mod rules;
 mod scarce;
@@ -24,20 +32,23 @@ mod world;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::CreationError;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pasid::{IdSpace, Pasid};
+use pasid::{Pasid, Space, SpaceKind};
 
 use crate::complain;
 use crate::machine::MachineError;
+use layout::Builder;
 use measure::Meter;
 use plan::Plan;
 use report::{Findings, Report};
 use rules::RULES;
 use scarce::{Scarce, Second};
+use shadow::{Row, Sides};
 use text::group;
 use worker::Worker;
 use world::World;
@@ -81,9 +92,17 @@ pub enum RunError {
         /// Where the machine comes from.
         origin: String,
     },
+    /// No table has numbers to spare for exact checks.
+    #[error("{origin}: no device has {least} bits or more, which the load needs")]
+    TooNarrow {
+        /// Where the machine comes from.
+        origin: String,
+        /// What is needed, in bits.
+        least: u8,
+    },
     /// The space could not be prepared.
     #[error("the space cannot be prepared: {0}")]
-    IdSpace(#[from] pasid::Error),
+    Space(#[from] pasid::Error),
     /// A thread could not be started.
     #[error("thread {number} of {threads} cannot be started: {error}")]
     Thread {
@@ -148,11 +167,6 @@ fn load(plan: &Plan, args: &Args) -> Result<Report, RunError> {
     let clock_ns = measure::clock_ns();
     let seed = args.seed.unwrap_or_else(|| fastrand::u32(..).into());
     let threads = args.threads();
-    // PASID 0 is reserved by default.
-    let space = IdSpace::new(plan.width).with_policy(plan.policy.into());
-    for &pasid in plan.reserved.iter().filter(|&&pasid| pasid != Pasid::ZERO) {
-        space.reserve(pasid)?;
-    }
     let scarce = Scarce::new(threads)?;
     let stranger = scarce.stranger()?;
     let second = Second {
@@ -160,7 +174,15 @@ fn load(plan: &Plan, args: &Args) -> Result<Report, RunError> {
         foreign: stranger.handle(),
     };
     let threads = usize::from(threads);
-    let world = World::new(&space, second, plan, args.plant, threads);
+    let builder = Builder {
+        // PASID 0 is reserved by default.
+        space: Space::new(SpaceKind::Both),
+        plan: plan.clone(),
+        sides: Arc::new(Sides::new()),
+        globals: Arc::new(Row::new()),
+    };
+    builder.sides.add(Pasid::ZERO, shadow::Side::Space).ok();
+    let world = World::new(builder, second, args.plant, threads)?;
     let workers = (0..threads).map(|index| Worker::new(&world, seed, index));
     let workers = workers.collect::<Result<Vec<_>, _>>()?;
 
@@ -168,9 +190,10 @@ fn load(plan: &Plan, args: &Args) -> Result<Report, RunError> {
     let watch = || watch(&world, started, args);
     let done = run_threads(&world, workers, started + args.time(), watch)?;
     let seconds = started.elapsed().as_secs_f64();
-    let memory_bytes = space.memory_bytes();
+    let memory_bytes = world.builder.space.memory_bytes();
 
-    let mut last = Worker::new(&world, seed, threads)?;
+    // It stands in for one that has ended.
+    let mut last = Worker::new(&world, seed, 0)?;
     finish::finish(&mut last);
     let mut checked = last.checked;
     let mut meter = Meter::new()?;
@@ -197,9 +220,9 @@ fn load(plan: &Plan, args: &Args) -> Result<Report, RunError> {
 
 /// Runs every worker on a thread of its own until `deadline`, and `watch` beside
 /// them.
-fn run_threads<'s>(
-    world: &World<'s>,
-    workers: Vec<Worker<'_, 's>>,
+fn run_threads<'w>(
+    world: &World<'w>,
+    workers: Vec<Worker<'w>>,
     deadline: Instant,
     watch: impl FnOnce(),
 ) -> Result<Vec<Done>, RunError> {

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use common::{Config, Folder, dump, pasidctl, rows};
 use serde_json::Value;
 
-const RULES: [&str; 8] = [
-    "M1", "M4", "M5", "M7", "stale", "revoked", "lookup", "exact",
+const RULES: [&str; 14] = [
+    "M1", "M2", "M3", "M4", "M5", "M6", "M7", "M8", "stale", "revoked", "lookup", "fault",
+    "closing", "exact",
 ];
 
 /// Runs for a second, with a fixed seed, and reads what it printed.
@@ -38,17 +39,29 @@ fn a_run_makes_every_call_and_breaks_no_rule() {
     }
     let operations = report["operations"].as_array().unwrap();
     let calls = |operation: &Value| operation["calls"].as_u64().unwrap();
-    assert_eq!(operations.len(), 16);
+    assert_eq!(operations.len(), 26);
     for operation in operations {
         assert!(calls(operation) > 0, "{operation}");
     }
     let total: u64 = operations.iter().map(calls).sum();
     assert_eq!(report["calls"], total);
-    assert!(report["exhausted"].as_u64().unwrap() > 0);
     assert!(report["mops_per_s"].as_f64().unwrap() > 0.0);
-    let get = &operations[5];
+    let get = &operations[6];
     assert_eq!(get["kind"], "get");
-    assert!(get["p50_ns"].as_u64().unwrap() <= get["p999_ns"].as_u64().unwrap());
+    assert!(get["p50_ns"].as_u64().unwrap() <= get["p99_ns"].as_u64().unwrap());
+}
+
+#[test]
+fn every_contested_answer_is_met() {
+    let longer = ["run", "--json", "--seconds", "3", "--threads", "4"];
+    let report = pasidctl(&longer).json();
+    let answers = report["answers"].as_array().unwrap();
+    assert_eq!(answers.len(), 19);
+    for answer in answers {
+        let met = answer["count"].as_u64().unwrap() > 0;
+        let unmet = ["other", "outside the set"].map(Value::from);
+        assert_eq!(met, !unmet.contains(&answer["answer"]), "{answer}");
+    }
 }
 
 #[test]
@@ -57,21 +70,44 @@ fn the_report_says_what_was_asked_for() {
     assert_eq!(report["threads"], 3);
     assert_eq!(report["seed"], 1);
     assert_eq!(report["policy"], "next");
-    assert_eq!(report["width"], 12);
     assert_eq!(report["planted"], Value::Null);
-    assert_eq!(report["reserved"], serde_json::json!([0, 16, 4095]));
-    assert!(report["highest_pasid"].as_u64().unwrap() < 4095);
+    for table in report["tables"].as_array().unwrap() {
+        assert_eq!(table["width"], 12);
+    }
+    assert!(
+        report["highest_pasid"].as_u64().unwrap() > 4095,
+        "a global one"
+    );
     assert_eq!(report["broken"], 0);
 }
 
 #[test]
-fn the_narrowest_spaces_work() {
-    for width in ["1", "2", "5", "6"] {
-        let report = run(&["--width", width]);
+fn every_policy_and_narrow_tables_keep_the_rules() {
+    for (policy, width) in [
+        ("lowest", "6"),
+        ("next", "7"),
+        ("preserve-narrow", "8"),
+        ("spread", "16"),
+    ] {
+        let report = run(&["--policy", policy, "--width", width]);
         assert_eq!(report["broken"], 0, "{report}");
-        assert!(report["exhausted"].as_u64().unwrap() > 0);
-        assert!(rule(&report, "M1")["checks"].as_u64().unwrap() > 1000);
+        assert_eq!(report["rules_checked"], RULES.len());
     }
+}
+
+#[test]
+fn the_builtin_machine_has_a_table_for_each_device_with_pasid_support() {
+    let report = run(&[]);
+    let tables = report["tables"].as_array().unwrap();
+    let seen: Vec<_> = tables
+        .iter()
+        .map(|table| (&table["devices"][0], &table["width"], &table["again"]))
+        .map(|(device, width, again)| (device.as_str(), width.as_u64(), again.as_bool()))
+        .collect();
+    let expected = [("6a:01.0", 20), ("e1:00.0", 16), ("06:00.0", 16)];
+    let expected = expected.map(|(device, width)| (Some(device), Some(width), Some(false)));
+    assert_eq!(seen, expected);
+    assert_eq!(report["refused"], serde_json::json!(["00:01.2"]));
 }
 
 #[test]
@@ -101,15 +137,17 @@ fn each_rule_is_seen_broken_when_it_is_planted() {
 fn people_get_tables_and_a_last_line() {
     let text = pasidctl(&["run", "--seconds", "1"]).success();
     let last = text.lines().last().unwrap();
-    assert!(last.starts_with("rules checked: 8, broken: 0 ("), "{last}");
+    assert!(last.starts_with("rules checked: 14, broken: 0 ("), "{last}");
     assert!(text.contains("p99.9 ns") && text.contains("highest PASID"));
     assert!(text.contains("ns of each time are the clock's own"));
+    assert!(text.contains("IOMMU group") && text.contains("refused calls: exhausted"));
+    assert!(text.contains("M7's flush before reuse is not checked"));
 
     let broken = pasidctl(&["run", "--seconds", "1", "--plant", "M7"]);
     broken.exit_code(1);
     let text = broken.stdout();
     let last = text.lines().last().unwrap();
-    assert!(last.starts_with("rules checked: 8, broken: 1 ("), "{last}");
+    assert!(last.starts_with("rules checked: 14, broken: 1 ("), "{last}");
 }
 
 #[test]
@@ -123,19 +161,46 @@ fn it_ends_in_time() {
 }
 
 #[test]
-fn the_space_is_that_of_the_machine() {
+fn the_tables_are_those_of_the_machine() {
     let folder = Folder::new();
-    let narrow = dump("e1:00.0 Ethernet", &Config::express().pasid(0x0c00, 0));
-    let wide = dump("e2:00.0 Ethernet", &Config::express().pasid(0x1000, 0));
-    let file = folder.write("dump", format!("{narrow}\n{wide}"));
+    let grouped = |name: &str| format!("{name} Ethernet\n\tIOMMU group: 9\n");
+    let narrow = dump("e1:00.0 Ethernet", &Config::express().pasid(0x0300, 0));
+    let wide = dump(&grouped("e2:00.0"), &Config::express().pasid(0x1000, 0));
+    let wider = dump(&grouped("e2:00.1"), &Config::express().pasid(0x1400, 0));
+    let without = dump(&grouped("e2:00.2"), &Config::express());
+    let alone = dump("e3:00.0 Ethernet", &Config::express());
+    let file = folder.write("dump", [narrow, wide, wider, without, alone].join("\n"));
     let report = run(&["--lspci", &file]);
-    assert_eq!(report["width"], 16);
-    assert_eq!(report["devices"][0]["width"], 12);
-    assert_eq!(report["devices"][1]["address"], "e2:00.0");
-    assert_eq!(report["broken"], 0);
+    let tables = report["tables"].as_array().unwrap();
+    // Three bits are too few for a group; so the other table is there three times.
+    assert_eq!(tables.len(), 4);
+    assert_eq!(tables[0]["width"], 3);
+    for table in &tables[1..] {
+        let devices = serde_json::json!(["e2:00.0", "e2:00.1", "e2:00.2"]);
+        assert_eq!((&table["devices"], &table["group"]), (&devices, &9.into()));
+        assert_eq!(table["width"], 16);
+    }
+    let again: Vec<_> = tables
+        .iter()
+        .map(|table| table["again"].as_bool())
+        .collect();
+    assert_eq!(again, [false, false, true, true].map(Some));
+    assert_eq!(report["refused"], serde_json::json!(["e2:00.2", "e3:00.0"]));
+    assert_eq!(report["broken"], 0, "{report}");
 
-    let message = pasidctl(&["run", "--lspci", &file, "--width", "17"]).refused("17 bits");
-    assert!(message.contains("more than the 16"), "{message}");
+    let message = pasidctl(&["run", "--lspci", &file, "--width", "21"]).refused("21 bits");
+    assert!(message.contains("6 to 20 bits"), "{message}");
+    let small = folder.write(
+        "small",
+        dump("e1:00.0 A", &Config::express().pasid(0x0300, 0)),
+    );
+    let message = pasidctl(&["run", "--lspci", &small]).refused("3 bits");
+    assert!(
+        message.contains("no device has 6 bits or more"),
+        "{message}"
+    );
+    let message = pasidctl(&["run", "--lspci", &small, "--width", "17"]).refused("17 bits");
+    assert!(message.contains("more than the 3"), "{message}");
 }
 
 #[cfg(target_os = "linux")]
@@ -170,9 +235,9 @@ fn bad_input_is_refused_in_one_sentence() {
         format!("01:00.0 Ethernet\n{rows}\n")
     });
     let cases: [(&[&str], &str); 16] = [
-        (&["--width", "31"], "1 to 20 bits"),
-        (&["--width", "0"], "1 to 20 bits"),
-        (&["--width", "wide"], "1 to 20 bits"),
+        (&["--width", "31"], "6 to 20 bits"),
+        (&["--width", "0"], "6 to 20 bits"),
+        (&["--width", "wide"], "6 to 20 bits"),
         (&["--threads", "0"], "1 to 1024"),
         (&["--threads", "-1"], "1 to 1024"),
         (&["--seconds", "0"], "1 to 86400"),
@@ -180,10 +245,13 @@ fn bad_input_is_refused_in_one_sentence() {
         (&["--seconds", "18446744073709551616"], "1 to 86400"),
         (&["--seed", "x"], "a seed is a number"),
         (&["--seed", "-1"], "a seed is a number"),
-        (&["--policy", "first"], "lowest, next"),
         (
-            &["--plant", "M2"],
-            "M1, M4, M5, M7, stale, revoked, lookup, exact",
+            &["--policy", "first"],
+            "lowest, next, preserve-narrow, spread",
+        ),
+        (
+            &["--plant", "M9"],
+            "M1, M2, M3, M4, M5, M6, M7, M8, stale, revoked, lookup, fault, closing, exact",
         ),
         (&["--lspci", "a", "--sysfs", "b"], "--sysfs"),
         (&["--lspci", "/nowhere"], "/nowhere"),

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use hdrhistogram::{CreationError, Histogram};
 
+use super::answer::{ANSWERS, Answer};
+
 /// A thread times one call out of this many.
 pub const SAMPLE_EVERY: u32 = 32;
 
@@ -20,20 +22,18 @@ pub enum Kind {
     Alloc,
     /// An allocation where hardly any is free, and each elsewhere in the range.
     AllocScarce,
-    /// An allocation that found none free.
-    Exhausted,
+    /// An allocation of one number that was given it.
+    AllocAt,
+    /// An allocation that was given none.
+    AllocRefused,
     /// The owner's free: the drop of an `Owned`.
     Free,
     /// A revocation ahead of the owner's free.
     Revoke,
-    /// A reference by handle.
+    /// A reference, by handle or number.
     Get,
-    /// A reference by handle, refused.
+    /// A reference, refused.
     GetRefused,
-    /// A reference by number.
-    GetAt,
-    /// A reference by number, refused.
-    GetAtRefused,
     /// One more reference for a holder of one.
     Clone,
     /// A reference given back: the drop of a `Ref`.
@@ -42,37 +42,68 @@ pub enum Kind {
     Find,
     /// A look-up that found none.
     FindNone,
-    /// A get, put or free with a handle whose allocation is over, or is another
-    /// space's.
+    /// A get, put or free with a handle whose allocation is over, or is another space's.
     Stale,
-    /// A PASID reserved.
+    /// An attachment's beginning.
+    Attach,
+    /// An attachment that came to nothing.
+    AttachRefused,
+    /// An attachment.
+    Commit,
+    /// An attachment's word, replaced.
+    Replace,
+    /// An attachment's end.
+    Detach,
+    /// A fault that found an attachment.
+    Fault,
+    /// A fault that found none.
+    FaultRefused,
+    /// A fault's end.
+    FaultPut,
+    /// A table paused or resumed.
+    Pause,
+    /// A PASID reserved, in the space or on a table.
     Reserve,
     /// A reservation taken away.
     Unreserve,
+    /// A table closed.
+    Remove,
+    /// A table or set added.
+    Add,
 }
 
 /// How many kinds there are.
-pub const KINDS: usize = 16;
+pub const KINDS: usize = 26;
 
 impl Kind {
     /// Every kind, in the order in which they are listed.
     pub const ALL: [Kind; KINDS] = [
         Kind::Alloc,
         Kind::AllocScarce,
-        Kind::Exhausted,
+        Kind::AllocAt,
+        Kind::AllocRefused,
         Kind::Free,
         Kind::Revoke,
         Kind::Get,
         Kind::GetRefused,
-        Kind::GetAt,
-        Kind::GetAtRefused,
         Kind::Clone,
         Kind::Put,
         Kind::Find,
         Kind::FindNone,
         Kind::Stale,
+        Kind::Attach,
+        Kind::AttachRefused,
+        Kind::Commit,
+        Kind::Replace,
+        Kind::Detach,
+        Kind::Fault,
+        Kind::FaultRefused,
+        Kind::FaultPut,
+        Kind::Pause,
         Kind::Reserve,
         Kind::Unreserve,
+        Kind::Remove,
+        Kind::Add,
     ];
 
     /// Its name in JSON.
@@ -80,20 +111,30 @@ impl Kind {
         match self {
             Kind::Alloc => "alloc",
             Kind::AllocScarce => "alloc_scarce",
-            Kind::Exhausted => "exhausted",
+            Kind::AllocAt => "alloc_at",
+            Kind::AllocRefused => "alloc_refused",
             Kind::Free => "free",
             Kind::Revoke => "revoke",
             Kind::Get => "get",
             Kind::GetRefused => "get_refused",
-            Kind::GetAt => "get_at",
-            Kind::GetAtRefused => "get_at_refused",
             Kind::Clone => "clone",
             Kind::Put => "put",
             Kind::Find => "find",
             Kind::FindNone => "find_none",
             Kind::Stale => "stale",
+            Kind::Attach => "attach",
+            Kind::AttachRefused => "attach_refused",
+            Kind::Commit => "commit",
+            Kind::Replace => "replace",
+            Kind::Detach => "detach",
+            Kind::Fault => "fault_get",
+            Kind::FaultRefused => "fault_refused",
+            Kind::FaultPut => "fault_put",
+            Kind::Pause => "pause",
             Kind::Reserve => "reserve",
             Kind::Unreserve => "unreserve",
+            Kind::Remove => "remove",
+            Kind::Add => "add",
         }
     }
 
@@ -101,11 +142,16 @@ impl Kind {
     pub fn title(self) -> &'static str {
         match self {
             Kind::AllocScarce => "alloc: the last free one",
-            Kind::Exhausted => "alloc: exhausted",
-            Kind::GetRefused => "get: being freed or stale",
-            Kind::GetAtRefused => "get_at: none there",
-            Kind::FindNone => "find: none there",
+            Kind::AllocRefused => "alloc, alloc_at: refused",
+            Kind::GetRefused => "get: refused",
+            Kind::FindNone => "find: refused",
             Kind::Stale => "get, put, free: stale",
+            Kind::AttachRefused => "attach, commit: refused",
+            Kind::FaultRefused => "fault_get: refused",
+            Kind::FaultPut => "fault: answered",
+            Kind::Pause => "pause, resume",
+            Kind::Remove => "close a table",
+            Kind::Add => "add a table or set",
             _ => self.name(),
         }
     }
@@ -115,12 +161,13 @@ impl Kind {
 #[derive(Debug)]
 pub struct Meter {
     calls: [u64; KINDS],
+    answers: [u64; ANSWERS],
     times_ns: Vec<Histogram<u64>>,
     until_sample: u32,
 }
 
 impl Meter {
-    /// Nothing counted. Memory: 28 KiB for each kind, 448 KiB in all.
+    /// Nothing counted. Memory: 28 KiB for each kind, 728 KiB in all.
     ///
     /// # Errors
     /// None, while the bounds above are what they are.
@@ -128,6 +175,7 @@ impl Meter {
         let histogram = || Histogram::new_with_bounds(1, LONGEST_NS, DIGITS);
         Ok(Meter {
             calls: [0; KINDS],
+            answers: [0; ANSWERS],
             times_ns: (0..KINDS).map(|_| histogram()).collect::<Result<_, _>>()?,
             until_sample: 0,
         })
@@ -160,6 +208,19 @@ impl Meter {
         result
     }
 
+    /// Counts what a call was refused with.
+    #[inline]
+    pub fn note<T>(&mut self, answer: &pasid::Result<T>) {
+        if let Err(error) = answer {
+            self.answers[Answer::of(error) as usize] += 1;
+        }
+    }
+
+    /// How often that was the answer.
+    pub fn answers(&self, answer: Answer) -> u64 {
+        self.answers[answer as usize]
+    }
+
     /// How many calls of `kind` there were.
     pub fn calls(&self, kind: Kind) -> u64 {
         self.calls[kind as usize]
@@ -177,6 +238,9 @@ impl Meter {
 
     /// Adds another thread's counts and times.
     pub fn add(&mut self, other: &Meter) {
+        for (sum, count) in self.answers.iter_mut().zip(other.answers) {
+            *sum += count;
+        }
         for kind in Kind::ALL {
             self.calls[kind as usize] += other.calls(kind);
             // The bounds are the same for all, so nothing is out of them.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use pasid::{PasidWidth, Policy};
 
+use super::plan::WIDE_BITS;
 use super::rules::Rule;
 use crate::machine::Source;
 
@@ -29,10 +30,10 @@ pub struct Args {
     /// threads meet differs
     #[arg(long, value_name = "S", value_parser = seed, allow_negative_numbers = true)]
     pub(super) seed: Option<u64>,
-    /// The order in which PASIDs are handed out
-    #[arg(long, value_enum, default_value_t = Order::Lowest)]
+    /// The order in which drivers' sets hand PASIDs out
+    #[arg(long, value_enum, default_value_t = Order::Mixed)]
     pub(super) policy: Order,
-    /// The width of the space, 1 to 20 bits; the widest device's if not given
+    /// The most bits that a table has, 6 to 20; the device's own if not given
     #[arg(long, value_name = "BITS", value_parser = width, allow_negative_numbers = true)]
     pub(super) width: Option<PasidWidth>,
     /// Print one JSON object, with widths in bits, and no progress
@@ -59,30 +60,47 @@ impl Args {
     }
 }
 
-/// The policies that one space has.
+/// The policies of the sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Order {
+    /// Each driver's set has another one
+    Mixed,
     /// The lowest free PASID
     Lowest,
     /// The next free one after the last that was handed out
     Next,
+    /// From the upper half of the range down
+    PreserveNarrow,
+    /// Each thread in a part of its own
+    Spread,
 }
 
 impl Order {
     /// The name by which `--policy` knows it.
     pub fn name(self) -> &'static str {
         match self {
+            Order::Mixed => "mixed",
             Order::Lowest => "lowest",
             Order::Next => "next",
+            Order::PreserveNarrow => "preserve-narrow",
+            Order::Spread => "spread",
         }
     }
-}
 
-impl From<Order> for Policy {
-    fn from(order: Order) -> Policy {
-        match order {
+    /// The policy of a driver's `index`th set.
+    pub fn policy(self, index: usize) -> Policy {
+        const ALL: [Policy; 4] = [
+            Policy::Lowest,
+            Policy::Next,
+            Policy::PreserveNarrow,
+            Policy::Spread,
+        ];
+        match self {
+            Order::Mixed => ALL[index % ALL.len()],
             Order::Lowest => Policy::Lowest,
             Order::Next => Policy::Next,
+            Order::PreserveNarrow => Policy::PreserveNarrow,
+            Order::Spread => Policy::Spread,
         }
     }
 }
@@ -117,10 +135,10 @@ fn width(text: &str) -> Result<PasidWidth, String> {
     text.parse()
         .ok()
         .and_then(|bits| PasidWidth::new(bits).ok())
-        .filter(|&width| width != PasidWidth::ZERO)
+        .filter(|&width| width.bits() >= WIDE_BITS)
         .ok_or_else(|| {
             format!(
-                "the width of a PASID is 1 to {} bits",
+                "the width of a table here is {WIDE_BITS} to {} bits",
                 PasidWidth::MAX.bits()
             )
         })

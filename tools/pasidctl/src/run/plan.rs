@@ -1,34 +1,53 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the load will be: sizes and ranges, derived from a machine.
+//! What the load will be: tables and ranges, derived from a machine.
+
+use std::collections::HashSet;
 
 use fastrand::Rng;
-use pasid::{Pasid, PasidRange, PasidWidth};
+use pasid::{Pasid, PasidRange, PasidWidth, RequesterId};
 
 use super::RunError;
 use super::options::Order;
-use super::process::SLOTS_LAST;
-use crate::machine::{Machine, Pasids, Unreadable};
+use crate::machine::{Device, Machine, Pasids, Unreadable};
 
-/// Fewer devices than this are modelled several times.
-const HOLDERS_FIRST: usize = 4;
-/// Entries of all devices together; a reference sits in each, once they are full.
-const ENTRIES: usize = 4096;
-/// The least that a device has, however many there are.
-const ENTRIES_FIRST: usize = 4;
-/// The small range, as a driver may have with few PASIDs: 0..=31.
-const SMALL_LAST: u16 = 31;
-/// One process slot in so many asks for the small range.
-const SMALL_EVERY: usize = 64;
-/// The values that the load reserves beside 0: one amid the small range, and the last.
-const RESERVED_IN_SMALL: Pasid = Pasid::from_u16(16);
+/// Of the tables that are wide enough, fewer than this are there several times: a group
+/// of two and a driver beside it need three.
+const WIDE_TABLES: usize = 3;
+/// Tables with fewer bits have no numbers to set aside.
+pub(super) const WIDE_BITS: u8 = 6;
+/// How many numbers an exact check has for itself.
+pub const WINDOW: u32 = 4;
+/// The most numbers that are set aside for exact checks.
+const ZONE: u32 = 4096;
+/// How many PASIDs the load has at a time, at most.
+const SLOTS: usize = 512;
+/// How many attachments there are at a time, at most, on all tables together.
+const ENTRIES: usize = 1024;
 
-/// A device of the machine, as the load needs it.
+/// A device of a table.
 #[derive(Clone, Debug)]
-pub struct Holder {
+pub struct PlannedDevice {
     /// Its address.
     pub name: String,
-    /// The width of its table, never above that of the space.
+    /// Its requester ID.
+    pub requester: RequesterId,
+    /// How many bits it has; 0 if it has no PASID support.
     pub width: PasidWidth,
+}
+
+/// A table to add.
+#[derive(Clone, Debug)]
+pub struct PlannedTable {
+    /// The number of the IOMMU group whose table it is.
+    pub group: Option<u32>,
+    /// Who shares it; those without PASID support are in its IOMMU group alone.
+    pub devices: Vec<PlannedDevice>,
+    /// The width that all of those with PASID support have.
+    pub width: PasidWidth,
+    /// What is reserved on it.
+    pub reserved: Option<Pasid>,
+    /// It is a copy of an earlier one, because the machine has too few.
+    pub again: bool,
 }
 
 /// What the load will be.
@@ -36,46 +55,36 @@ pub struct Holder {
 pub struct Plan {
     /// Where the machine comes from.
     pub origin: String,
-    /// The PASID-capable devices, as often as each is modelled.
-    pub holders: Vec<Holder>,
-    /// How many different ones there are.
-    pub devices: usize,
-    /// The width of the space.
-    pub width: PasidWidth,
+    /// One for each device or IOMMU group.
+    pub tables: Vec<PlannedTable>,
+    /// The devices without PASID support, which have no table.
+    pub without: Vec<String>,
+    /// The tables that have the numbers that are set aside.
+    pub wide: Vec<usize>,
+    /// What is set aside for exact checks.
+    pub zone: PasidRange,
     /// The order of handing out.
     pub policy: Order,
-    /// What is reserved from beginning to end, in ascending order: 0, which every
-    /// space reserves by default, and what the load reserves itself.
-    pub reserved: Vec<Pasid>,
-    /// How many processes there can be at a time.
-    pub processes: usize,
-    /// How many entries each device has.
+    /// How many PASIDs there are at a time, at most, beside those of exact checks.
+    pub slots: usize,
+    /// How many attachments each table has, at most.
     pub entries: usize,
 }
 
 impl Plan {
-    /// Derives a plan. The width is the widest device's, or `width` if one is
-    /// given: PASIDs are shared by all devices, and whether one fits a narrower
-    /// device is that device's matter.
+    /// Derives a plan. No table has more bits than `width`, if one is given.
     ///
     /// # Errors
-    /// [`RunError::NoPasids`], [`RunError::Unreadable`] and [`RunError::TooWide`].
+    /// [`RunError::NoPasids`], [`RunError::Unreadable`], [`RunError::TooWide`] and
+    /// [`RunError::TooNarrow`].
     pub fn new(
         machine: &Machine,
         width: Option<PasidWidth>,
         policy: Order,
     ) -> Result<Plan, RunError> {
-        let capable: Vec<Holder> = machine
-            .devices
-            .iter()
-            .filter_map(|device| {
-                let width = device.pasids.width()?;
-                let name = device.address.clone();
-                (width != PasidWidth::ZERO).then_some(Holder { name, width })
-            })
-            .collect();
         let origin = machine.origin.clone();
-        let Some(widest) = capable.iter().map(|holder| holder.width).max() else {
+        let (mut tables, without) = tables(machine, width);
+        let Some(widest) = machine.devices.iter().filter_map(supported).max() else {
             return Err(match unreadable(machine) {
                 Some(why) => RunError::Unreadable {
                     origin,
@@ -84,76 +93,157 @@ impl Plan {
                 None => RunError::NoPasids { origin },
             });
         };
-        let width = width.unwrap_or(widest);
-        if width > widest {
+        if let Some(width) = width.filter(|&width| width > widest) {
             return Err(RunError::TooWide {
                 width: width.bits(),
                 widest: widest.bits(),
                 origin,
             });
         }
-        let modelled = capable.len().max(HOLDERS_FIRST);
-        let holders: Vec<Holder> = capable
-            .iter()
-            .cycle()
-            .take(modelled)
-            .map(|holder| Holder {
-                name: holder.name.clone(),
-                width: holder.width.narrower(width),
-            })
+        let mut wide: Vec<usize> = (0..tables.len())
+            .filter(|&place| tables[place].width.bits() >= WIDE_BITS)
             .collect();
-        let mut reserved = vec![Pasid::ZERO];
-        if width.last().get() > u32::from(SMALL_LAST) {
-            reserved.extend([RESERVED_IN_SMALL, width.last()]);
+        let narrowest = wide.iter().map(|&place| tables[place].width).min();
+        let Some(narrowest) = narrowest else {
+            return Err(RunError::TooNarrow {
+                origin,
+                least: WIDE_BITS,
+            });
+        };
+        for copied in 0..WIDE_TABLES.saturating_sub(wide.len()) {
+            let again = true;
+            let original = tables[wide[copied]].clone();
+            wide.push(tables.len());
+            tables.push(PlannedTable { again, ..original });
         }
-        // A narrow space is asked for twice what it has, so that it runs out.
-        let processes = (2 * width.count() as usize).clamp(8, SLOTS_LAST);
+        for (place, table) in tables.iter_mut().enumerate() {
+            // A low number, where everybody asks.
+            let reserved = pasid(3 + place as u32 % 5);
+            table.reserved = Some(reserved).filter(|reserved| reserved.fits(table.width));
+        }
+        let half = narrowest.count() / 2;
         Ok(Plan {
             origin,
-            devices: capable.len(),
-            entries: (processes.min(ENTRIES) / modelled).max(ENTRIES_FIRST),
-            holders,
-            width,
+            without,
+            wide,
+            zone: range(half, half + half.min(ZONE) - 1),
             policy,
-            reserved,
-            processes,
+            slots: SLOTS,
+            entries: (ENTRIES / tables.len()).max(8),
+            tables,
         })
     }
 
-    /// What a process in `slot` asks for: few PASIDs, or any that its device
-    /// has and that are not among those few, or once in a while some others.
-    pub fn request(&self, slot: usize, rng: &mut Rng) -> PasidRange {
-        let device_last = self.holders[slot % self.holders.len()].width.last();
-        let small_last = Pasid::from_u16(SMALL_LAST);
-        if device_last <= small_last {
-            return range(0, device_last.get());
+    /// How many exact checks may run at a time.
+    pub fn windows(&self) -> usize {
+        (self.zone.count() / WINDOW) as usize
+    }
+
+    /// The numbers of an exact check.
+    pub fn window(&self, index: usize) -> PasidRange {
+        let first = self.zone.first().get() + index as u32 * WINDOW;
+        range(first, first + WINDOW - 1)
+    }
+
+    /// What a driver asks for: mostly few numbers, which all the others ask for too, and
+    /// always some that a set of `reach` has.
+    pub fn request(&self, reach: PasidRange, rng: &mut Rng) -> PasidRange {
+        let last = reach.last().get();
+        let low = last.min(self.zone.first().get() - 1);
+        match rng.u8(..16) {
+            0..7 => range(0, low.min(31)),
+            7..12 => range(0, low.min(255)),
+            12..14 => {
+                let first = rng.u32(..=low.min(64));
+                range(first, first + rng.u32(..64))
+            }
+            // Beyond the width of most tables.
+            _ => PasidWidth::MAX.range(),
         }
-        if slot.is_multiple_of(SMALL_EVERY) {
-            return range(0, small_last.get());
-        }
-        if rng.u8(..16) == 0 {
-            // Where the others are too, so that it meets them. It may reach
-            // beyond the device and beyond the width.
-            let near = (self.processes as u32).min(device_last.get());
-            let first = rng.u32(..=near);
-            return range(first, first + rng.u32(..256));
-        }
-        range(small_last.get() + 1, device_last.get())
     }
 
     /// A number near the PASIDs in use: what a look-up may ask for.
     pub fn number(&self, rng: &mut Rng) -> Pasid {
-        let near = (2 * self.processes as u32).min(self.width.last().get());
-        pasid(rng.u32(..=near))
+        let last = self.zone.first().get() - 1;
+        match rng.u8(..8) {
+            0 => pasid(rng.u32(..=Pasid::MAX.get())),
+            1..4 => pasid(rng.u32(..=last.min(255))),
+            _ => pasid(rng.u32(..=last.min(31))),
+        }
     }
 
-    /// A number that is worth reserving: in the small range, or near those in use.
+    /// A number that is worth reserving: where all ask, or where it is likely free.
     pub fn reservable(&self, rng: &mut Rng) -> Pasid {
-        if rng.bool() {
-            return self.number(rng);
-        }
-        pasid(rng.u32(..=u32::from(SMALL_LAST).min(self.width.last().get())))
+        let last = if rng.bool() { 31 } else { 600 };
+        pasid(rng.u32(8..=last.min(self.zone.first().get() - 1)))
     }
+}
+
+/// The width of a device that has PASID support.
+fn supported(device: &Device) -> Option<PasidWidth> {
+    let width = device.pasids.width()?;
+    (width != PasidWidth::ZERO).then_some(width)
+}
+
+/// The tables of a machine, and the devices that have none.
+fn tables(machine: &Machine, most: Option<PasidWidth>) -> (Vec<PlannedTable>, Vec<String>) {
+    let (mut tables, mut requesters) = (Vec::<PlannedTable>::new(), HashSet::new());
+    let capable = machine
+        .devices
+        .iter()
+        .filter(|device| supported(device).is_some());
+    let incapable = machine
+        .devices
+        .iter()
+        .filter(|device| supported(device).is_none());
+    let mut without = Vec::new();
+    // So that a table is there when the others of its group come.
+    for device in capable.chain(incapable) {
+        let width = supported(device);
+        let capped = width.map(|width| most.map_or(width, |most| width.narrower(most)));
+        let name = device.address.clone();
+        let mut requester = requester_id(&name).unwrap_or_default();
+        while !requesters.insert(requester) {
+            requester = requester.wrapping_add(1);
+        }
+        let planned = PlannedDevice {
+            name: name.clone(),
+            requester: RequesterId(requester),
+            width: capped.unwrap_or(PasidWidth::ZERO),
+        };
+        let shared = tables
+            .iter_mut()
+            .find(|table| table.group.is_some() && table.group == device.group);
+        match (shared, capped) {
+            (Some(table), Some(width)) => {
+                table.width = table.width.narrower(width);
+                table.devices.push(planned);
+            }
+            (Some(table), None) => {
+                table.devices.push(planned);
+                without.push(name);
+            }
+            (None, Some(width)) => tables.push(PlannedTable {
+                group: device.group,
+                devices: vec![planned],
+                width,
+                reserved: None,
+                again: false,
+            }),
+            (None, None) => without.push(name),
+        }
+    }
+    (tables, without)
+}
+
+/// The requester ID in an address such as `0000:6a:01.0`.
+fn requester_id(address: &str) -> Option<u32> {
+    let (rest, function) = address.rsplit_once('.')?;
+    let mut parts = rest.rsplit(':').map(|part| u32::from_str_radix(part, 16));
+    let (device, bus) = (parts.next()?.ok()?, parts.next()?.ok()?);
+    let domain = parts.next().unwrap_or(Ok(0)).ok()?;
+    let function = u32::from_str_radix(function, 16).ok()?;
+    Some((domain & 0xffff) << 16 | (bus & 0xff) << 8 | (device & 0x1f) << 3 | function & 7)
 }
 
 /// Why there may be PASID-capable devices that are not seen; of several reasons
@@ -173,7 +263,8 @@ fn pasid(value: u32) -> Pasid {
     Pasid::new(value).unwrap_or(Pasid::MAX)
 }
 
-fn range(first: u32, last: u32) -> PasidRange {
+/// From one number to the other, inclusive.
+pub fn range(first: u32, last: u32) -> PasidRange {
     let (first, last) = (pasid(first), pasid(last));
     PasidRange::new(first, last).unwrap_or(PasidRange::single(first))
 }
@@ -183,39 +274,62 @@ mod tests {
     use super::*;
     use crate::machine::builtin;
 
-    fn plan(bits: u8) -> Plan {
+    fn plan(bits: u8) -> Result<Plan, RunError> {
         let width = PasidWidth::new(bits).unwrap();
-        Plan::new(&builtin().unwrap(), Some(width), Order::Lowest).unwrap()
+        Plan::new(&builtin().unwrap(), Some(width), Order::Mixed)
     }
 
     #[test]
     fn every_width_has_a_plan_that_stays_within_it() {
-        for bits in 1..=20 {
-            let plan = plan(bits);
-            assert_eq!(plan.width.bits(), bits);
-            assert!(plan.reserved.len() < plan.width.count() as usize);
-            assert!(plan.holders.len() >= HOLDERS_FIRST);
-            let mut rng = Rng::with_seed(1);
-            for slot in 0..plan.processes {
-                assert!(plan.request(slot, &mut rng).first() <= plan.width.last());
-                assert!(plan.number(&mut rng).fits(plan.width));
-                assert!(plan.reservable(&mut rng).fits(plan.width));
+        for bits in WIDE_BITS..=20 {
+            let plan = plan(bits).unwrap();
+            let widths = plan.tables.iter().map(|table| table.width.bits());
+            assert_eq!(widths.max(), Some(bits));
+            assert!(plan.wide.len() >= WIDE_TABLES && plan.windows() >= 8);
+            for &place in &plan.wide {
+                assert!(plan.zone.last().fits(plan.tables[place].width));
+            }
+            let last = plan.window(plan.windows() - 1).last();
+            assert_eq!(last, plan.zone.last());
+            let (mut rng, reach) = (Rng::with_seed(1), range(0, 63));
+            for _ in 0..1000 {
+                assert!(plan.request(reach, &mut rng).first() <= reach.last());
+                assert!(!plan.zone.contains(plan.reservable(&mut rng)));
             }
         }
+        assert!(matches!(plan(5), Err(RunError::TooNarrow { .. })));
     }
 
     #[test]
-    fn the_width_is_the_widest_devices_unless_given() {
-        let machine = builtin().unwrap();
-        let plan = Plan::new(&machine, None, Order::Next).unwrap();
-        assert_eq!(plan.width, PasidWidth::MAX);
-        let none = Machine {
-            origin: "nothing".to_owned(),
-            devices: Vec::new(),
+    fn each_device_or_group_has_a_table() {
+        let mut machine = builtin().unwrap();
+        let plan = Plan::new(&machine, None, Order::Mixed).unwrap();
+        let bits = |plan: &Plan| {
+            let tables = plan.tables.iter();
+            tables.map(|table| table.width.bits()).collect::<Vec<_>>()
         };
+        assert_eq!(bits(&plan), [20, 16, 16]);
+        assert_eq!(plan.without, ["00:01.2"]);
+        assert_eq!(plan.tables[0].devices[0].requester.0, 0x6a08);
+        // In one group they share a table; there are too few then.
+        for device in &mut machine.devices {
+            device.group = Some(7);
+        }
+        let plan = Plan::new(&machine, None, Order::Mixed).unwrap();
+        assert_eq!(bits(&plan), [16, 16, 16]);
+        assert_eq!(plan.tables[0].devices.len(), 4);
+        assert!(!plan.tables[0].again && plan.tables[2].again);
+        machine.devices.truncate(0);
         assert!(matches!(
-            Plan::new(&none, None, Order::Next),
+            Plan::new(&machine, None, Order::Mixed),
             Err(RunError::NoPasids { .. })
         ));
+    }
+
+    #[test]
+    fn an_address_is_a_requester_id() {
+        assert_eq!(requester_id("0001:3a:01.0"), Some(0x0001_3a08));
+        assert_eq!(requester_id("10000:e1:00.7"), Some(0xe107));
+        assert_eq!(requester_id("nothing"), None);
     }
 }

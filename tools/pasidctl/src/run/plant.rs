@@ -1,78 +1,149 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Rules broken on purpose, so that everybody can see the checks fail.
 //!
-//! The allocator is left as it is. Once in a while the load tells its checks of
-//! something that did not happen, or demands what must not be, and the check of
+//! The allocator is left as it is. Once in a while what stands between it and the checks
+//! reports something that did not happen, as if the rule were broken, and the check of
 //! that rule, and of no other, has to notice.
 
-use pasid::{Handle, IdSpace, Owned, PasidRange};
+use std::sync::Arc;
 
-use super::process::ProcessId;
+use pasid::{Error, Handle, IoasidSet, Owned, Pasid, Result};
+
+use super::driver::Driver;
+use super::id::Id;
 use super::rules::Rule;
-use super::shadow::Claimant;
 use super::worker::Worker;
 
-/// One process in so many is the occasion of a lie.
-const EVERY: u32 = 256;
+/// One PASID in so many is the occasion of a lie.
+const EVERY: u32 = 64;
+/// Of exact checks, which are few, one in so many.
+const EVERY_DRILL: u32 = 4;
 
-/// The occasion when `id` has been given `owned`, has claimed it, and nobody has
-/// been told yet.
+fn is_occasion(worker: &mut Worker<'_>, rule: Rule, every: u32) -> bool {
+    worker.world.plant == Some(rule) && worker.rng.u32(..every) == 0
+}
+
+/// The occasion when a set was given `owned`, and nobody has been told yet.
 pub fn when_bound(
-    worker: &mut Worker<'_, '_>,
-    owned: &Owned<&IdSpace>,
-    id: ProcessId,
-    request: PasidRange,
+    worker: &mut Worker<'_>,
+    driver: &Arc<Driver>,
+    owned: &Owned<Arc<IoasidSet>>,
+    id: Id,
 ) {
     let Some(rule) = worker.world.plant else {
         return;
     };
-    if worker.rng.u32(..EVERY) != 0 {
+    if !is_occasion(worker, rule, EVERY) {
         return;
     }
     let pasid = owned.pasid();
-    match rule {
-        // The same PASID is handed out once more.
-        Rule::M1 => worker.claim(pasid, id.next()),
-        // A reserved one is.
-        Rule::M4 => worker.claim(worker.world.plan.reserved[0], id),
-        // One above the request is.
-        Rule::M5 => worker.check_limits(request.last().get() + 1, request),
+    let claim = |driver: &Driver, pasid| driver.claim(pasid, id.next(), 0).map(|_| ());
+    let verdict = match rule {
+        // The set hands the same PASID out once more.
+        Rule::M1 => claim(driver, pasid),
+        // A set on the other side does.
+        Rule::M3 => {
+            let other = other_side(worker, driver);
+            claim(&other, pasid)
+        }
+        // A reserved PASID is handed out.
+        Rule::M4 => claim(driver, Pasid::ZERO),
+        // The other driver of the table is given it.
+        Rule::M6 => match other_driver(worker, driver) {
+            Some(other) => claim(&other, pasid),
+            None => Ok(()),
+        },
+        // One more than the quota is handed out.
+        Rule::M8 => match &driver.quota {
+            Some(credit) => credit.judge(credit.limit() as u32 + 1, credit.limit()),
+            None => Ok(()),
+        },
         // The owner goes, and the PASID is handed on while a device holds it.
-        Rule::M7 => hand_on_while_held(worker, owned, id),
+        Rule::M7 => hand_on_while_held(driver, pasid, id),
+        // The PASID is not one of the request.
+        Rule::M5 => {
+            let (request, range) = (pasid.into(), driver.range);
+            let next = Pasid::new(pasid.get() + 1).unwrap_or(Pasid::ZERO);
+            let holds = driver.may_give(request, next);
+            return worker.expect(rule, holds, || {
+                format!("PASID {next} was given for {request} in a set of {range}")
+            });
+        }
         // A live handle is taken for one whose allocation is over.
-        Rule::Stale => worker.expect_stale(owned.handle()),
-        // The fault is taken for another process's.
+        Rule::Stale => return worker.expect_stale(driver, owned.handle()),
+        // The PASID is taken for another allocation's.
         Rule::Lookup => {
-            let word = worker.find(pasid).map(|found| found.word);
-            worker.expect(Rule::Lookup, word == Ok(id.next().word()), || {
+            let word = driver.set.find(pasid).map(|found| found.word);
+            return worker.expect(rule, word == Ok(id.next().word()), || {
                 format!("find of PASID {pasid} of {} answered for {id}", id.next())
             });
         }
-        // See `when_leaving`, and the end of the load.
-        Rule::Revoked | Rule::Exact => {}
-    }
+        // The set is taken for a closed one.
+        Rule::Closing => {
+            let closing = driver.set.is_closing();
+            return worker.expect(rule, closing, || {
+                let set = driver.number.0;
+                format!("PASID {pasid} was given by set {set}, which is closed")
+            });
+        }
+        // Elsewhere.
+        Rule::M2 | Rule::Revoked | Rule::Fault | Rule::Exact => Ok(()),
+    };
+    worker.judge(rule, verdict);
 }
 
-/// The occasion when a process gives up `handle`, which is live still.
-pub fn when_leaving(worker: &mut Worker<'_, '_>, handle: Handle) {
+/// The occasion when a PASID is given up, which is live still.
+pub fn when_leaving(worker: &mut Worker<'_>, driver: &Driver, handle: Handle) {
     // It is taken for revoked before it is.
-    if worker.world.plant == Some(Rule::Revoked) && worker.rng.u32(..EVERY) == 0 {
-        let answer = worker.get(handle);
+    if is_occasion(worker, Rule::Revoked, EVERY) {
+        let answer = worker.get(driver, handle);
         worker.expect_refused(handle, answer, &[]);
     }
 }
 
-fn hand_on_while_held(worker: &mut Worker<'_, '_>, owned: &Owned<&IdSpace>, id: ProcessId) {
-    let (pasid, owner) = (owned.pasid(), Claimant::Process(id));
-    let shadow = &worker.world.shadow;
-    let held = shadow
-        .take(pasid, id)
-        .and_then(|()| shadow.release(pasid, owner));
-    worker.judge(Rule::M7, held);
-    worker.claim(pasid, id.next());
+/// The occasion when a number that one table has was asked for on another.
+pub fn overlap_answer<T>(worker: &mut Worker<'_>, pasid: Pasid, answer: Result<T>) -> Result<T> {
+    if is_occasion(worker, Rule::M2, EVERY_DRILL) {
+        return Err(Error::HeldLocally(pasid));
+    }
+    answer
+}
+
+/// The occasion when an attachment was given `word`.
+pub fn fault_word(worker: &mut Worker<'_>, word: u64) -> u64 {
+    if is_occasion(worker, Rule::Fault, EVERY_DRILL) {
+        return word + 1;
+    }
+    word
+}
+
+fn other_side(worker: &Worker<'_>, driver: &Driver) -> Arc<Driver> {
+    let layout = &worker.layout;
+    if driver.is_global() {
+        layout.places[0].locals[0].clone()
+    } else {
+        layout.globals[0].clone()
+    }
+}
+
+fn other_driver(worker: &Worker<'_>, driver: &Driver) -> Option<Arc<Driver>> {
+    let [site] = driver.sites() else { return None };
+    let locals = &worker.layout.places[site.place].locals;
+    let other = locals.iter().find(|other| other.number != driver.number)?;
+    Arc::ptr_eq(&other.sites()[0], site).then(|| other.clone())
+}
+
+fn hand_on_while_held(
+    driver: &Driver,
+    pasid: Pasid,
+    id: Id,
+) -> std::result::Result<(), super::rules::Breach> {
+    let limit = driver.quota.as_ref().map_or(0, |credit| credit.limit());
+    driver.take(pasid, id)?;
+    driver.release(pasid, id)?;
+    let handed_on = driver.claim(pasid, id.next(), limit).map(|_| ());
     // Then the shadow is as it was.
-    let restored = shadow
-        .give(pasid, id)
-        .and_then(|()| shadow.claim(pasid, owner));
-    worker.judge(Rule::M7, restored);
+    driver.give(pasid, id)?;
+    driver.claim(pasid, id, limit)?;
+    handed_on
 }

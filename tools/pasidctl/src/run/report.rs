@@ -4,6 +4,7 @@
 use pasid::Pasid;
 use serde::Serialize;
 
+use super::answer::Answer;
 use super::measure::{Kind, Meter, SAMPLE_EVERY};
 use super::plan::Plan;
 use super::rules::{Ledger, RULES, Rule};
@@ -14,20 +15,16 @@ use super::rules::{Ledger, RULES, Rule};
 pub struct Report {
     /// Where the machine comes from.
     pub machine: String,
-    /// Its PASID-capable devices.
-    pub devices: Vec<ReportedDevice>,
-    /// The width of the space, in bits.
-    pub width: u8,
-    /// The PASIDs that were reserved from beginning to end.
-    pub reserved: Vec<u32>,
+    /// Its PASID tables.
+    pub tables: Vec<ReportedTable>,
+    /// The devices without PASID support, which have none.
+    pub refused: Vec<String>,
     /// The order of handing out.
     pub policy: &'static str,
     /// How many threads there were.
     pub threads: usize,
     /// Where their random numbers came from.
     pub seed: u64,
-    /// How many processes there could be at a time.
-    pub processes: usize,
     /// How long the threads ran.
     pub seconds: f64,
     /// The rule that was broken on purpose.
@@ -45,8 +42,8 @@ pub struct Report {
     pub clock_ns: u64,
     /// The highest PASID that a process was given.
     pub highest_pasid: Option<u32>,
-    /// How many allocations found none free.
-    pub exhausted: u64,
+    /// What calls were refused with.
+    pub answers: Vec<CountedAnswer>,
     /// The space's memory at the end of the load.
     pub memory_bytes: usize,
     /// Every rule.
@@ -59,15 +56,32 @@ pub struct Report {
     pub rules_checked: usize,
     /// How many rules broke.
     pub broken: usize,
+    /// The rules that were not checked at all, which is as bad.
+    pub unchecked: Vec<&'static str>,
 }
 
-/// A PASID-capable device.
+/// A PASID table.
 #[derive(Debug, Serialize)]
-pub struct ReportedDevice {
-    /// Its address.
-    pub address: String,
-    /// How wide its PASIDs were taken to be, in bits.
+pub struct ReportedTable {
+    /// The addresses of the devices that share it.
+    pub devices: Vec<String>,
+    /// The number of their IOMMU group, where it is known.
+    pub group: Option<u32>,
+    /// How many bits all of them have.
     pub width: u8,
+    /// What is reserved on it alone.
+    pub reserved: Option<u32>,
+    /// It is a copy of an earlier one, because the machine has too few.
+    pub again: bool,
+}
+
+/// An answer of calls that are refused.
+#[derive(Debug, Serialize)]
+pub struct CountedAnswer {
+    /// Its name.
+    pub answer: &'static str,
+    /// How often it was given.
+    pub count: u64,
 }
 
 /// A kind of call.
@@ -149,21 +163,31 @@ impl Report {
             failed: ledger.failed(rule),
             example: ledger.example(rule).map(str::to_owned),
         });
-        let devices = plan.holders.iter().take(plan.devices);
+        let tables = plan.tables.iter().map(|table| ReportedTable {
+            devices: table
+                .devices
+                .iter()
+                .map(|device| device.name.clone())
+                .collect(),
+            group: table.group,
+            width: table.width.bits(),
+            reserved: table.reserved.map(Pasid::get),
+            again: table.again,
+        });
+        let unchecked = Rule::ALL
+            .into_iter()
+            .filter(|&rule| findings.checked[rule as usize] == 0);
+        let answers = Answer::ALL.map(|answer| CountedAnswer {
+            answer: answer.name(),
+            count: meter.answers(answer),
+        });
         Report {
             machine: plan.origin.clone(),
-            devices: devices
-                .map(|holder| ReportedDevice {
-                    address: holder.name.clone(),
-                    width: holder.width.bits(),
-                })
-                .collect(),
-            width: plan.width.bits(),
-            reserved: plan.reserved.iter().map(|pasid| pasid.get()).collect(),
+            tables: tables.collect(),
+            refused: plan.without.clone(),
             policy: plan.policy.name(),
             threads: findings.threads,
             seed: findings.seed,
-            processes: plan.processes,
             seconds: findings.seconds,
             planted: findings.plant.map(Rule::name),
             operations: operations.into(),
@@ -172,19 +196,20 @@ impl Report {
             sample_every: SAMPLE_EVERY,
             clock_ns: findings.clock_ns,
             highest_pasid: findings.highest.map(Pasid::get),
-            exhausted: meter.calls(Kind::Exhausted),
+            answers: answers.into(),
             memory_bytes: findings.memory_bytes,
             rules_checked: rules.iter().filter(|rule| rule.checks > 0).count(),
             checks: findings.checked.iter().sum(),
             failed: ledger.total(),
             broken: rules.iter().filter(|rule| rule.failed > 0).count(),
+            unchecked: unchecked.map(Rule::name).collect(),
             rules: rules.into(),
         }
     }
 
-    /// Whether a rule broke.
+    /// Whether a rule broke, or was not checked.
     pub fn is_broken(&self) -> bool {
-        self.broken > 0
+        self.broken > 0 || !self.unchecked.is_empty()
     }
 }
 
@@ -203,5 +228,46 @@ fn operation(meter: &Meter, kind: Kind) -> Operation {
         p50_ns: slowest_in(2),
         p99_ns: slowest_in(100),
         p999_ns: slowest_in(1000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::builtin;
+    use crate::run::options::Order;
+
+    #[test]
+    fn a_rule_that_was_not_checked_counts_as_broken() {
+        let plan = Plan::new(&builtin().unwrap(), None, Order::Mixed).unwrap();
+        let (meter, ledger) = (Meter::new().unwrap(), Ledger::default());
+        let report = |checked| {
+            Report::new(&Findings {
+                plan: &plan,
+                threads: 1,
+                seed: 1,
+                plant: None,
+                seconds: 1.0,
+                meter: &meter,
+                clock_ns: 1,
+                highest: None,
+                memory_bytes: 1,
+                checked,
+                ledger: &ledger,
+            })
+        };
+        assert!(!report([1; RULES]).is_broken());
+        for rule in Rule::ALL {
+            let mut checked = [1; RULES];
+            checked[rule as usize] = 0;
+            let report = report(checked);
+            assert!(report.is_broken());
+            let complaints: Vec<String> = report.complaints().collect();
+            assert_eq!(
+                complaints,
+                [format!("rule {} was not checked", rule.name())]
+            );
+            assert!(report.text().contains("rules checked: 13, broken: 0"));
+        }
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A second space, in which PASIDs are scarce: its range has [`EACH`] of them for
+//! A second space, of one global set, in which PASIDs are scarce: its range has [`EACH`] of them for
 //! each thread, and no thread has more than that.
 //!
 //! A thread gives one back before it asks for another. So at every instant of its
@@ -16,7 +16,10 @@
 //!
 //! The space also has a PASID whose handle is foreign in the first one.
 
-use pasid::{Handle, IdSpace, Owned, Pasid, PasidRange, PasidWidth, Policy, Pool, Result};
+use pasid::{
+    Handle, IoasidSet, Owned, Pasid, PasidRange, Policy, Pool, Result, Scope, SetConfig, Space,
+    SpaceKind,
+};
 
 /// How many PASIDs a thread has at most.
 pub const EACH: usize = 4;
@@ -34,7 +37,8 @@ const OWN_FREE: u32 = 300;
 /// The second space.
 #[derive(Debug)]
 pub struct Scarce {
-    space: IdSpace,
+    space: Space,
+    set: IoasidSet,
     range: PasidRange,
 }
 
@@ -54,14 +58,15 @@ impl Scarce {
     /// [`OutOfMemory`](pasid::Error::OutOfMemory): 13 KiB for each thread and 9 KiB.
     pub fn new(threads: u16) -> Result<Scarce> {
         // So that what is handed out moves along.
-        let space = IdSpace::new(PasidWidth::MAX).with_policy(Policy::Next);
+        let space = Space::new(SpaceKind::Global);
+        let set = space.add_set(SetConfig::new(Scope::Global).policy(Policy::Next))?;
         let first = SPREAD;
         let count = SPREAD * EACH as u32 * u32::from(threads);
         let range = PasidRange::new(Pasid::new(first)?, Pasid::new(first + count - 1)?)?;
         for value in (first..first + count).filter(|value| value % SPREAD != 0) {
             space.reserve(Pasid::new(value)?)?;
         }
-        let scarce = Scarce { space, range };
+        let scarce = Scarce { space, set, range };
         for index in 0..usize::from(threads) {
             let Own { range, pasid } = scarce.own(index)?;
             for value in range.first().get()..=range.last().get() {
@@ -93,24 +98,24 @@ impl Scarce {
     ///
     /// # Errors
     /// [`OutOfMemory`](pasid::Error::OutOfMemory).
-    pub fn stranger(&self) -> Result<Owned<&IdSpace>> {
-        self.space.alloc(Pasid::MAX.into(), 0)
+    pub fn stranger(&self) -> Result<Owned<&IoasidSet>> {
+        self.set.alloc(Pasid::MAX.into(), 0)
     }
 
     /// Allocates one of the scarce ones.
     ///
     /// # Errors
     /// None, for a thread that has fewer than [`EACH`].
-    pub fn alloc(&self) -> Result<Owned<&IdSpace>> {
-        self.space.alloc(self.range, 0)
+    pub fn alloc(&self) -> Result<Owned<&IoasidSet>> {
+        self.set.alloc(self.range, 0)
     }
 
     /// Allocates in a thread's own range.
     ///
     /// # Errors
     /// [`Exhausted`](pasid::Error::Exhausted), if the thread has its PASID.
-    pub fn alloc_own(&self, own: Own) -> Result<Owned<&IdSpace>> {
-        self.space.alloc(own.range, 0)
+    pub fn alloc_own(&self, own: Own) -> Result<Owned<&IoasidSet>> {
+        self.set.alloc(own.range, 0)
     }
 }
 

@@ -1,244 +1,257 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the load itself knows of each PASID, kept beside the allocator and
-//! independent of it: one word for each PASID of the width.
+//! What the load itself knows of each PASID, kept beside the allocator and independent
+//! of it. Each table has a [`Row`] of words, and so have the global sets; and across all
+//! tables there are the [`Sides`], which say for each number whether it is global, some
+//! table's, or reserved.
 //!
 //! ```text
-//!  63            19   18    17          0
-//! +----------------+-------+-------------+
-//! |    process     | owned |  references |
-//! +----------------+-------+-------------+
+//! a word of a row                                  a word of the sides
+//!  63     28 27  20   19      18    17         0    63    48 47     32 31    16 15     0
+//! +---------+------+-------+---------+------------+ +--------+---------+--------+--------+
+//! |   name  | set  | owned | counted | references | | global | drivers | tables | space  |
+//! +---------+------+-------+---------+------------+ +--------+---------+--------+--------+
 //! ```
+//! *references* counts all holders with the owner. The sides count the references that
+//! global sets and that drivers' sets gave, and the reservations of tables and of the space.
 //!
 //! # Protocol
-//! The shadow says *held* only while the allocator must say so too:
-//!
-//! | call of the allocator | step of the shadow |
-//! | --- | --- |
-//! | `alloc`, `reserve` | [`claim`](Shadow::claim), after it returned |
-//! | free (drop of an `Owned`), `unreserve` | [`release`](Shadow::release), before it is called |
-//! | `get`, `get_at`, `try_clone` | [`take`](Shadow::take), after it returned |
-//! | put (drop of a `Ref`) | [`give`](Shadow::give), before it is called |
-//!
-//! So each interval in the shadow lies inside the real one, and where two
-//! intervals of the shadow exclude each other and overlap, the real ones did.
+//! The shadow says *held* only while the allocator must say so too: `claim` and `take`
+//! come after the call that gave something, `release` and `give` before the one that gives
+//! it back. So each interval in the shadow lies inside the real one, and where two
+//! intervals of the shadow exclude each other and overlap, the real ones did. Of two that
+//! exclude each other, the second meets the first in the same word.
 //!
 //! # Why there are no false alarms
-//! * **claim against an earlier owner's steps.** The earlier owner's `release`,
-//!   and every holder's `give`, come before their free and put in program order.
-//!   These come before the next alloc of the same PASID because the allocator
-//!   promises it: what was written before a free is visible to the next owner.
-//!   So an orderly claim finds the word free of owner and references.
-//! * **take against claim.** A process's handle is published after its claim, so
-//!   a `get` by handle comes after it. A `get_at` may return a reference to an
-//!   allocation that is not claimed yet; then the record of the process says
-//!   *binding*, the reference is not entered, and given back without `give`.
-//! * **take against release.** A reference may be entered when the owner has
-//!   left already. The process's number stays in the word until the next claim,
-//!   and there is none while the reference is held; so `take` finds its number.
-//! * **give against everything.** Only what was entered is taken off.
+//! * **claim against an earlier owner's steps.** These come before its free and puts, and
+//!   they before the next allocation of that PASID, because the allocator promises it:
+//!   what was written before a free is visible to the next owner.
+//! * **take against claim.** A reference may be got to an allocation that is not claimed
+//!   yet. Who does so asks the count of the thread first, see `Worker::is_claimed`.
+//! * **take against release.** A reference may be entered when the owner, and so all
+//!   references that the shadow knows, have gone. The name stays until the next claim, and
+//!   there is none while the reference is held.
 //!
 //! # Orderings
-//! The steps are relaxed on purpose. They must not order anything that the
-//! allocator ought to order, or they would hide what it forgets: on a machine
-//! that reorders, a missing release or acquire shows as a broken rule.
+//! The steps are relaxed on purpose. They must not order anything that the allocator ought
+//! to order, or they would hide what it forgets: on a machine that reorders, a missing
+//! release or acquire shows as a broken rule.
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pasid::{Pasid, PasidWidth};
 
-use super::process::{PROCESS_BITS, ProcessId};
+use super::id::{Id, SHORT_BITS, SHORT_SERIAL_BITS};
 use super::rules::{Breach, Rule};
 
-/// More than all entries of as many devices as one PCI domain has functions.
 const REFERENCES_BITS: u32 = 18;
-const OWNED_SHIFT: u32 = REFERENCES_BITS;
-const PROCESS_SHIFT: u32 = OWNED_SHIFT + 1;
+const COUNTED: u64 = 1 << REFERENCES_BITS;
+const OWNED: u64 = COUNTED << 1;
+const SET_SHIFT: u32 = REFERENCES_BITS + 2;
+const SET_BITS: u32 = 8;
+const NAME_SHIFT: u32 = SET_SHIFT + SET_BITS;
+const REFERENCES: u64 = COUNTED - 1;
+/// No thread has this name.
+const RESERVED: u64 = (1 << SHORT_BITS) - 1;
 
-const REFERENCES: u64 = (1 << REFERENCES_BITS) - 1;
-const OWNED: u64 = 1 << OWNED_SHIFT;
+const _: () = assert!(NAME_SHIFT + SHORT_BITS == 64, "the fields fill the word");
 
-const _: () = assert!(
-    PROCESS_SHIFT + PROCESS_BITS == 64,
-    "the fields fill the word"
-);
+/// Words that have memory where they were used.
+struct Words(Box<[OnceLock<Box<[AtomicU64]>>]>);
 
-/// Who claims a PASID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claimant {
-    /// A process that allocated it.
-    Process(ProcessId),
-    /// A reservation.
-    Reservation,
-}
+const CHUNK: usize = 1024;
 
-impl Claimant {
-    /// No process has this number: it would be the last of the last slot.
-    const RESERVATION: u64 = (1 << PROCESS_BITS) - 1;
+impl Words {
+    fn new() -> Words {
+        let chunks = PasidWidth::MAX.count() as usize / CHUNK;
+        Words((0..chunks).map(|_| OnceLock::new()).collect())
+    }
 
-    fn number(self) -> u64 {
-        match self {
-            Claimant::Process(id) => id.word(),
-            Claimant::Reservation => Claimant::RESERVATION,
-        }
+    #[inline]
+    fn word(&self, pasid: Pasid) -> &AtomicU64 {
+        let index = pasid.get() as usize;
+        let chunk =
+            self.0[index / CHUNK].get_or_init(|| (0..CHUNK).map(|_| AtomicU64::new(0)).collect());
+        &chunk[index % CHUNK]
     }
 }
 
-impl fmt::Display for Claimant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Claimant::Process(id) => id.fmt(f),
-            Claimant::Reservation => f.write_str("a reservation"),
-        }
-    }
-}
-
-/// One value of a shadow word.
+/// A set, as the shadow tells sets apart: those of one table have different numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetNumber(pub u8);
+
+/// Sets with these numbers reach more than one table, and are no driver's of one.
+pub const SHARED_FROM: u8 = 200;
+
+#[derive(Clone, Copy)]
 struct Entry(u64);
 
 impl Entry {
-    fn owned_by(claimant: Claimant) -> Entry {
-        Entry(claimant.number() << PROCESS_SHIFT | OWNED)
-    }
-
-    fn claimant(self) -> Claimant {
-        match self.0 >> PROCESS_SHIFT {
-            Claimant::RESERVATION => Claimant::Reservation,
-            number => Claimant::Process(ProcessId::of_word(number)),
-        }
-    }
-
-    fn is_owned(self) -> bool {
-        self.0 & OWNED != 0
+    fn new(name: u64, set: SetNumber) -> Entry {
+        Entry(name << NAME_SHIFT | u64::from(set.0) << SET_SHIFT | OWNED | COUNTED | 1)
     }
 
     fn references(self) -> u64 {
         self.0 & REFERENCES
     }
 
-    fn is_of(self, id: ProcessId) -> bool {
-        self.0 >> PROCESS_SHIFT == id.word()
+    fn is_owned(self) -> bool {
+        self.0 & OWNED != 0
+    }
+
+    fn name(self) -> u64 {
+        self.0 >> NAME_SHIFT
+    }
+
+    fn set(self) -> SetNumber {
+        SetNumber((self.0 >> SET_SHIFT) as u8)
     }
 }
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.name() == RESERVED && self.references() > 0 {
+            return f.write_str("reserved");
+        }
         let verb = if self.is_owned() {
             "owned"
         } else {
             "last owned"
         };
+        let serial = self.name() & ((1 << SHORT_SERIAL_BITS) - 1);
+        let (thread, set) = (self.name() >> SHORT_SERIAL_BITS, self.set().0);
+        let references = self.references();
         write!(
             f,
-            "{verb} by {}, references held: {}",
-            self.claimant(),
-            self.references()
+            "{verb} by allocation {thread}.{serial} of set {set}, references held: {references}"
         )
     }
 }
 
-/// The shadow of every PASID of a width.
-#[derive(Debug)]
-pub struct Shadow {
-    words: Box<[AtomicU64]>,
-}
+/// Who holds the PASIDs of one table, or those of the global sets.
+pub struct Row(Words);
 
-impl Shadow {
-    /// Nothing is held: 8 bytes for each PASID.
-    pub fn new(width: PasidWidth) -> Shadow {
-        let words = (0..width.count()).map(|_| AtomicU64::new(0));
-        Shadow {
-            words: words.collect(),
-        }
+impl Row {
+    /// Nothing is held. 24 KiB, and 8 KiB for each 1024 PASIDs that are used.
+    pub fn new() -> Row {
+        Row(Words::new())
     }
 
-    /// `claimant` was given `pasid`.
+    /// A set was given `pasid`.
     ///
     /// # Errors
-    /// M1, M4 or M7, if it was held already; the shadow stays as it was.
-    pub fn claim(&self, pasid: Pasid, claimant: Claimant) -> Result<(), Breach> {
-        let claimed = Entry::owned_by(claimant);
+    /// M1, M4, M6 or M7 if it was held; the row stays as it was.
+    pub fn claim(&self, pasid: Pasid, set: SetNumber, id: Id) -> Result<(), Breach> {
+        let claimed = Entry::new(id.short(), set);
+        self.enter(pasid, claimed, &format_args!("{id} of set {}", set.0))
+    }
+
+    /// `pasid` was reserved.
+    ///
+    /// # Errors
+    /// M4 if it is held; the row stays as it was.
+    pub fn reserve(&self, pasid: Pasid) -> Result<(), Breach> {
+        let reserved = Entry::new(RESERVED, SetNumber(0));
+        self.enter(pasid, reserved, &"a reservation")
+    }
+
+    /// The reservation is about to be taken away.
+    pub fn unreserve(&self, pasid: Pasid) {
+        // Relaxed: see the head of this file.
+        self.0.word(pasid).store(0, Ordering::Relaxed);
+    }
+
+    fn enter(&self, pasid: Pasid, to: Entry, who: &dyn fmt::Display) -> Result<(), Breach> {
         self.step(pasid, Ordering::Release, |entry| {
-            if entry.is_owned() || entry.references() > 0 {
-                Err(held_already(pasid, entry, claimant))
-            } else {
-                Ok(claimed)
+            if entry.references() == 0 {
+                return Ok(to);
             }
+            let rule = if entry.name() == RESERVED || to.name() == RESERVED {
+                Rule::M4
+            } else if !entry.is_owned() {
+                Rule::M7
+            } else if entry.set() != to.set() && entry.set().0.max(to.set().0) < SHARED_FROM {
+                Rule::M6
+            } else {
+                Rule::M1
+            };
+            let text = format!("PASID {pasid} was given to {who}, but is {entry}");
+            Err(Breach::new(rule, text))
         })
+        .map(|_| ())
     }
 
-    /// `claimant` is about to give `pasid` up.
+    /// Somebody was given a reference.
     ///
     /// # Errors
-    /// M1, if the shadow has another owner.
-    pub fn release(&self, pasid: Pasid, claimant: Claimant) -> Result<(), Breach> {
+    /// M7, if the row knows of a later owner.
+    pub fn take(&self, pasid: Pasid, id: Id) -> Result<(), Breach> {
         self.step(pasid, Ordering::Relaxed, |entry| {
-            if entry.is_owned() && entry.claimant() == claimant {
-                Ok(Entry(entry.0 & !OWNED))
-            } else {
-                let text = format!("PASID {pasid} of {claimant} is in the shadow {entry}");
-                Err(Breach::new(Rule::M1, text))
-            }
-        })
-    }
-
-    /// Somebody was given a reference to the PASID of `id`.
-    ///
-    /// # Errors
-    /// M7, if the shadow knows of a later owner.
-    pub fn take(&self, pasid: Pasid, id: ProcessId) -> Result<(), Breach> {
-        self.step(pasid, Ordering::Relaxed, |entry| {
-            if entry.is_of(id) && entry.references() < REFERENCES {
+            if entry.name() == id.short() {
                 Ok(Entry(entry.0 + 1))
             } else {
                 Err(reused(pasid, entry, id))
             }
         })
+        .map(|_| ())
     }
 
-    /// Somebody is about to give a reference to the PASID of `id` back.
+    /// Somebody is about to give a reference back. Returns whether a set's count goes down
+    /// with it: with the last reference, once.
     ///
     /// # Errors
-    /// M7, if the shadow knows of a later owner.
-    pub fn give(&self, pasid: Pasid, id: ProcessId) -> Result<(), Breach> {
-        self.step(pasid, Ordering::Relaxed, |entry| {
-            if entry.is_of(id) && entry.references() > 0 {
-                Ok(Entry(entry.0 - 1))
+    /// M7, if the row knows of a later owner.
+    pub fn give(&self, pasid: Pasid, id: Id) -> Result<bool, Breach> {
+        self.leave(pasid, id, 0)
+    }
+
+    /// The owner is about to give the PASID up. Returns the same as [`Row::give`].
+    ///
+    /// # Errors
+    /// M7, as [`Row::give`].
+    pub fn release(&self, pasid: Pasid, id: Id) -> Result<bool, Breach> {
+        self.leave(pasid, id, OWNED)
+    }
+
+    fn leave(&self, pasid: Pasid, id: Id, clear: u64) -> Result<bool, Breach> {
+        let left = |entry: Entry| {
+            let counted = if entry.references() == 1 { COUNTED } else { 0 };
+            Entry((entry.0 - 1) & !clear & !counted)
+        };
+        let before = self.step(pasid, Ordering::Relaxed, |entry| {
+            if entry.name() == id.short() && entry.references() > 0 {
+                Ok(left(entry))
             } else {
                 Err(reused(pasid, entry, id))
             }
-        })
+        })?;
+        Ok((before.0 & !left(before).0) & COUNTED != 0)
     }
 
-    /// Whether `pasid` has been claimed again since `id` claimed it; so the
-    /// allocation of `id` is over.
-    pub fn is_reclaimed(&self, pasid: Pasid, id: ProcessId) -> bool {
+    /// Whether `pasid` has been claimed again since `id` claimed it; so the allocation of
+    /// `id` is over.
+    pub fn is_reclaimed(&self, pasid: Pasid, id: Id) -> bool {
         // Acquire: pairs with the release of `claim`. Whoever sees the later claim
         // comes after the end of the earlier allocation, and may demand *stale*.
-        !Entry(self.word(pasid).load(Ordering::Acquire)).is_of(id)
+        Entry(self.0.word(pasid).load(Ordering::Acquire)).name() != id.short()
     }
 
-    fn word(&self, pasid: Pasid) -> &AtomicU64 {
-        // A PASID beyond the width has been reported already, as M5.
-        &self.words[pasid.get() as usize % self.words.len()]
-    }
-
-    /// Goes from one entry to the next, unless `next` sees a breach.
+    /// Goes from one entry to the next, unless `next` sees a breach. Returns the one before.
     #[inline]
     fn step(
         &self,
         pasid: Pasid,
         success: Ordering,
         next: impl Fn(Entry) -> Result<Entry, Breach>,
-    ) -> Result<(), Breach> {
-        let word = self.word(pasid);
+    ) -> Result<Entry, Breach> {
+        let word = self.0.word(pasid);
         // Relaxed, also where the exchange fails: see the head of this file.
         let mut entry = word.load(Ordering::Relaxed);
         loop {
             let to = next(Entry(entry))?;
             match word.compare_exchange_weak(entry, to.0, success, Ordering::Relaxed) {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(Entry(entry)),
                 Err(actual) => entry = actual,
             }
         }
@@ -246,23 +259,90 @@ impl Shadow {
 }
 
 #[cold]
-fn held_already(pasid: Pasid, entry: Entry, newcomer: Claimant) -> Breach {
-    let reserved = [entry.claimant(), newcomer].contains(&Claimant::Reservation);
-    let rule = match (entry.is_owned(), reserved) {
-        (true, true) => Rule::M4,
-        (true, false) => Rule::M1,
-        (false, _) => Rule::M7,
-    };
-    Breach::new(
-        rule,
-        format!("PASID {pasid} was given to {newcomer}, but is {entry}"),
-    )
-}
-
-#[cold]
-fn reused(pasid: Pasid, entry: Entry, id: ProcessId) -> Breach {
+fn reused(pasid: Pasid, entry: Entry, id: Id) -> Breach {
     let text = format!("a reference to PASID {pasid} of {id} is held, but it is {entry}");
     Breach::new(Rule::M7, text)
+}
+
+/// What may stand on a number, across all tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// A reference to a global set's PASID.
+    Global,
+    /// A reference to a PASID of a set of some tables.
+    Drivers,
+    /// A table's reservation.
+    Table,
+    /// The space's reservation.
+    Space,
+}
+
+impl Side {
+    const fn shift(self) -> u32 {
+        match self {
+            Side::Global => 48,
+            Side::Drivers => 32,
+            Side::Table => 16,
+            Side::Space => 0,
+        }
+    }
+
+    fn count(self, word: u64) -> u16 {
+        (word >> self.shift()) as u16
+    }
+
+    /// What must not stand beside it, and the rule that says so. That a table's
+    /// reservation and a driver's PASID are of one table, its row can tell.
+    fn excludes(self) -> &'static [(Side, Rule)] {
+        match self {
+            Side::Global => &[
+                (Side::Drivers, Rule::M3),
+                (Side::Table, Rule::M4),
+                (Side::Space, Rule::M4),
+            ],
+            Side::Drivers => &[(Side::Global, Rule::M3), (Side::Space, Rule::M4)],
+            Side::Table => &[(Side::Global, Rule::M4)],
+            Side::Space => &[(Side::Global, Rule::M4), (Side::Drivers, Rule::M4)],
+        }
+    }
+}
+
+/// What stands on each number, across all tables.
+pub struct Sides(Words);
+
+impl Sides {
+    /// Nothing does.
+    pub fn new() -> Sides {
+        Sides(Words::new())
+    }
+
+    /// One more stands on `pasid`.
+    ///
+    /// # Errors
+    /// M3 or M4 if something stands there that excludes it; nothing is entered then.
+    pub fn add(&self, pasid: Pasid, side: Side) -> Result<(), Breach> {
+        // Relaxed: see the head of this file; the two meet in one word.
+        let word = self.0.word(pasid);
+        let before = word.fetch_add(1 << side.shift(), Ordering::Relaxed);
+        for &(other, rule) in side.excludes() {
+            let count = other.count(before);
+            if count > 0 {
+                self.sub(pasid, side);
+                let text = format!(
+                    "PASID {pasid} came to {side:?}, but {other:?} holds it ({count} references)"
+                );
+                return Err(Breach::new(rule, text));
+            }
+        }
+        Ok(())
+    }
+
+    /// One less stands on `pasid`.
+    pub fn sub(&self, pasid: Pasid, side: Side) {
+        // Relaxed: see the head of this file.
+        let word = self.0.word(pasid);
+        word.fetch_sub(1 << side.shift(), Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
@@ -270,52 +350,65 @@ mod tests {
     use super::*;
 
     const ONE: Pasid = Pasid::from_u16(1);
+    const A: SetNumber = SetNumber(1);
+    const B: SetNumber = SetNumber(2);
+    const GROUP: SetNumber = SetNumber(SHARED_FROM);
 
-    fn shadow() -> Shadow {
-        Shadow::new(PasidWidth::new(4).unwrap())
-    }
-
-    fn rule(result: Result<(), Breach>) -> Option<Rule> {
+    fn rule<T>(result: Result<T, Breach>) -> Option<Rule> {
         result.err().map(|breach| breach.rule)
     }
 
     #[test]
     fn an_orderly_life_breaks_nothing() {
-        let (shadow, first) = (shadow(), ProcessId::of_word(1 << 12));
+        let (row, first) = (Row::new(), Id::new(1, 1));
         for id in [first, first.next()] {
-            assert!(
-                !shadow.is_reclaimed(ONE, id) || shadow.claim(ONE, Claimant::Process(id)).is_ok()
-            );
-            shadow.take(ONE, id).unwrap();
-            shadow.release(ONE, Claimant::Process(id)).unwrap();
+            row.claim(ONE, A, id).unwrap();
+            row.take(ONE, id).unwrap();
+            assert!(!row.release(ONE, id).unwrap());
+            assert!(row.give(ONE, id).unwrap());
             // A get that began before the free may be entered after it.
-            shadow.take(ONE, id).unwrap();
-            shadow.give(ONE, id).unwrap();
-            shadow.give(ONE, id).unwrap();
+            row.take(ONE, id).unwrap();
+            assert!(!row.give(ONE, id).unwrap(), "a credit goes back once");
         }
-        assert!(shadow.is_reclaimed(ONE, first));
-        shadow.claim(ONE, Claimant::Reservation).unwrap();
-        shadow.release(ONE, Claimant::Reservation).unwrap();
+        assert!(row.is_reclaimed(ONE, first) && !row.is_reclaimed(ONE, first.next()));
+        row.reserve(ONE).unwrap();
+        row.unreserve(ONE);
     }
 
     #[test]
     fn each_kind_of_double_hand_out_has_its_rule() {
-        let (shadow, id) = (shadow(), ProcessId::of_word(1 << 12));
-        let (owner, other) = (Claimant::Process(id), Claimant::Process(id.next()));
-        shadow.claim(ONE, owner).unwrap();
-        assert_eq!(rule(shadow.claim(ONE, other)), Some(Rule::M1));
-        assert_eq!(
-            rule(shadow.claim(ONE, Claimant::Reservation)),
-            Some(Rule::M4)
-        );
-        assert_eq!(rule(shadow.release(ONE, other)), Some(Rule::M1));
-        shadow.take(ONE, id).unwrap();
-        shadow.release(ONE, owner).unwrap();
-        assert_eq!(rule(shadow.claim(ONE, other)), Some(Rule::M7));
-        shadow.give(ONE, id).unwrap();
-        assert_eq!(rule(shadow.give(ONE, id)), Some(Rule::M7));
-        shadow.claim(ONE, Claimant::Reservation).unwrap();
-        assert_eq!(rule(shadow.claim(ONE, other)), Some(Rule::M4));
-        assert_eq!(rule(shadow.take(ONE, id)), Some(Rule::M7));
+        let (row, id) = (Row::new(), Id::new(1, 1));
+        let other = id.next();
+        row.claim(ONE, A, id).unwrap();
+        assert_eq!(rule(row.claim(ONE, A, other)), Some(Rule::M1));
+        assert_eq!(rule(row.claim(ONE, GROUP, other)), Some(Rule::M1));
+        assert_eq!(rule(row.claim(ONE, B, other)), Some(Rule::M6));
+        assert_eq!(rule(row.reserve(ONE)), Some(Rule::M4));
+        row.take(ONE, id).unwrap();
+        row.release(ONE, id).unwrap();
+        assert_eq!(rule(row.claim(ONE, B, other)), Some(Rule::M7));
+        row.give(ONE, id).unwrap();
+        assert_eq!(rule(row.give(ONE, id)), Some(Rule::M7));
+        row.reserve(ONE).unwrap();
+        assert_eq!(rule(row.claim(ONE, A, other)), Some(Rule::M4));
+        assert_eq!(rule(row.take(ONE, id)), Some(Rule::M7));
+    }
+
+    #[test]
+    fn the_sides_exclude_each_other() {
+        let sides = Sides::new();
+        assert_eq!(rule(sides.add(ONE, Side::Drivers)), None);
+        assert_eq!(rule(sides.add(ONE, Side::Drivers)), None);
+        assert_eq!(rule(sides.add(ONE, Side::Global)), Some(Rule::M3));
+        assert_eq!(rule(sides.add(ONE, Side::Space)), Some(Rule::M4));
+        // Of the same table or not: the row knows.
+        assert_eq!(rule(sides.add(ONE, Side::Table)), None);
+        sides.sub(ONE, Side::Drivers);
+        sides.sub(ONE, Side::Drivers);
+        assert_eq!(rule(sides.add(ONE, Side::Global)), Some(Rule::M4));
+        sides.sub(ONE, Side::Table);
+        assert_eq!(rule(sides.add(ONE, Side::Global)), None);
+        assert_eq!(rule(sides.add(ONE, Side::Drivers)), Some(Rule::M3));
+        assert_eq!(rule(sides.add(ONE, Side::Table)), Some(Rule::M4));
     }
 }

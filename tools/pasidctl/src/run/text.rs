@@ -5,12 +5,20 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::report::Report;
 
-/// More devices than this are counted rather than named.
-const NAMED_LAST: usize = 4;
+/// More tables than this are counted rather than listed.
+const LISTED_LAST: usize = 16;
+/// How many answers stand in a line.
+const ANSWERS_IN_LINE: usize = 5;
 
 impl Report {
-    /// One sentence for each rule that broke.
+    /// One sentence for each rule that broke, or was not checked.
     pub fn complaints(&self) -> impl Iterator<Item = String> + '_ {
+        let unchecked = self.unchecked.iter();
+        let unchecked = unchecked.map(|rule| format!("rule {rule} was not checked"));
+        self.broken_rules().chain(unchecked)
+    }
+
+    fn broken_rules(&self) -> impl Iterator<Item = String> + '_ {
         let broken = self.rules.iter().filter(|rule| rule.failed > 0);
         broken.map(|rule| {
             let planted = match self.planted {
@@ -28,7 +36,6 @@ impl Report {
 
     /// The whole result.
     pub fn text(&self) -> String {
-        let exhausted = group(self.exhausted);
         let kib = group(self.memory_bytes.div_ceil(1024) as u64);
         let highest = match self.highest_pasid {
             Some(pasid) => pasid.to_string(),
@@ -44,12 +51,14 @@ impl Report {
                 self.sample_every, self.clock_ns
             ),
             format!(
-                "{:.1} Mops/s in total, highest PASID {highest}, exhausted {exhausted} times, \
-                 {kib} KiB of memory",
+                "{:.1} Mops/s in total, highest PASID {highest}, {kib} KiB of memory",
                 self.mops_per_s
             ),
             String::new(),
+            self.answers_lines(),
+            String::new(),
             self.rules_table(),
+            "M7's flush before reuse is not checked: no set asks for one yet.".to_owned(),
             String::new(),
             format!(
                 "rules checked: {}, broken: {} ({} checks, {} failed)",
@@ -63,45 +72,64 @@ impl Report {
     }
 
     fn head(&self) -> String {
-        let reserved: Vec<String> = self.reserved.iter().map(u32::to_string).collect();
         let mut lines = vec![
             format!("machine  {}", self.machine),
-            format!("devices  {}", self.devices()),
             format!(
-                "space    {}-bit PASIDs, 0..={}, reserved {}, policy {}",
-                self.width,
-                (1_u64 << self.width) - 1,
-                reserved.join(" "),
-                self.policy
-            ),
-            format!(
-                "load     {} threads for {:.1} s, up to {} processes at a time, seed {}",
-                self.threads,
-                self.seconds,
-                group(self.processes as u64),
-                self.seed
+                "load     {} threads for {:.1} s, policy {}, seed {}",
+                self.threads, self.seconds, self.policy, self.seed
             ),
         ];
+        if !self.refused.is_empty() {
+            let (count, last) = (self.refused.len(), self.refused.len().min(LISTED_LAST));
+            let more = if count > last { ", and others" } else { "" };
+            let named = self.refused[..last].join(", ");
+            lines.push(format!("refused  no PASID support: {named}{more}"));
+        }
         if let Some(rule) = self.planted {
             lines.push(format!(
                 "planted  {rule}: the load breaks it on purpose, and the allocator is as it is"
             ));
         }
+        lines.extend([String::new(), self.tables_table()]);
         lines.join("\n")
     }
 
-    fn devices(&self) -> String {
-        if self.devices.len() > NAMED_LAST {
-            let widths = self.devices.iter().map(|device| device.width);
+    fn tables_table(&self) -> String {
+        if self.tables.len() > LISTED_LAST {
+            let widths = self.tables.iter().map(|table| table.width);
             let narrowest = widths.clone().min().unwrap_or_default();
             let widest = widths.max().unwrap_or_default();
-            return format!("{} of {narrowest} to {widest} bits", self.devices.len());
+            return format!(
+                "{} tables of {narrowest} to {widest} bits",
+                self.tables.len()
+            );
         }
-        let devices = self.devices.iter();
-        let named: Vec<String> = devices
-            .map(|device| format!("{} ({}-bit)", device.address, device.width))
+        let rows = self.tables.iter().map(|one| {
+            let again = if one.again { " (again)" } else { "" };
+            let reserved = one
+                .reserved
+                .map_or(String::new(), |pasid| format!(" {pasid}"));
+            [
+                one.devices.join(" ") + again,
+                one.group
+                    .map_or("-".to_owned(), |number| number.to_string()),
+                one.width.to_string(),
+                format!("0{reserved}"),
+            ]
+        });
+        table(["table of", "IOMMU group", "bits", "reserved"], 1, rows)
+    }
+
+    fn answers_lines(&self) -> String {
+        let given = self.answers.iter().filter(|answer| answer.count > 0);
+        let given: Vec<String> = given
+            .map(|answer| format!("{} {}", answer.answer, group(answer.count)))
             .collect();
-        named.join(", ")
+        let lines: Vec<String> = given
+            .chunks(ANSWERS_IN_LINE)
+            .map(|line| line.join(", "))
+            .collect();
+        format!("refused calls: {}", lines.join(",\n               "))
     }
 
     fn operations_table(&self) -> String {

@@ -1,72 +1,148 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What all threads of the load share.
+//!
+//! The PASIDs of the load lie on a board, and the attachments on one for each table; one
+//! thread puts them there and another takes them away. A place of a board is locked for a
+//! moment, and nobody waits for it: who finds it locked does something else. Threads that
+//! meet at different places are ordered by nothing but the allocator.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crossbeam_utils::CachePadded;
-use pasid::IdSpace;
+use pasid::{Attachment, IoasidSet, Owned, Result, Table};
 
-use super::device::Device;
-use super::plan::Plan;
-use super::process::Processes;
+use super::driver::{Driver, Site};
+use super::id::Id;
+use super::layout::{Builder, Layout};
 use super::rules::{Ledger, Rule};
 use super::scarce::Second;
-use super::shadow::{Claimant, Shadow};
+
+/// A PASID of the load.
+pub struct Tenant {
+    /// Its name.
+    pub id: Id,
+    /// The set that it is of.
+    pub driver: Arc<Driver>,
+    /// Its owner's reference.
+    pub owned: Owned<Arc<IoasidSet>>,
+}
+
+/// An attachment of the load.
+pub struct Entry {
+    /// The PASID's name.
+    pub id: Id,
+    /// Where on the board the PASID was.
+    pub slot: usize,
+    /// The set that it is of.
+    pub driver: Arc<Driver>,
+    /// The table.
+    pub site: Arc<Site>,
+    /// The attachment.
+    pub attachment: Attachment<Arc<Table>>,
+    /// How often its word was replaced, from 1.
+    pub revision: u8,
+}
+
+/// A place of a board.
+pub type Cell<T> = CachePadded<Mutex<Option<T>>>;
 
 /// The space under load and everything around it.
-#[derive(Debug)]
 pub struct World<'s> {
-    /// The space.
-    pub space: &'s IdSpace,
+    /// The space, the plan, and the shadow of what is global.
+    pub builder: Builder,
     /// Another space.
     pub second: Second<'s>,
-    /// Sizes and ranges.
-    pub plan: &'s Plan,
     /// The rule that is broken on purpose.
     pub plant: Option<Rule>,
-    /// What the load knows of each PASID.
-    pub shadow: Shadow,
-    /// Who binds.
-    pub processes: Processes<'s>,
-    /// Who holds references.
-    pub devices: Vec<Device<'s>>,
+    /// The PASIDs.
+    pub board: Box<[Cell<Tenant>]>,
+    /// The attachments of each table.
+    pub entries: Box<[Box<[Cell<Entry>]>]>,
+    /// Held by whoever has a window for itself.
+    pub windows: Box<[CachePadded<Mutex<()>>]>,
+    /// Held by who removes a device.
+    pub removing: Mutex<()>,
+    /// How many allocations of each thread are in the shadow.
+    pub claimed: Box<[CachePadded<AtomicU64>]>,
     /// What was seen broken.
     pub ledger: Ledger,
+    layout: Mutex<Arc<Layout>>,
+    layouts: CachePadded<AtomicU64>,
     stop: AtomicBool,
     progress: Box<[CachePadded<AtomicU64>]>,
 }
 
+/// Locks, if nobody else has.
+pub fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        // Whoever panicked is reported; the rest goes on.
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+/// Locks, when nobody else has.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn cells<T>(count: usize) -> Box<[Cell<T>]> {
+    (0..count)
+        .map(|_| CachePadded::new(Mutex::new(None)))
+        .collect()
+}
+
 impl<'s> World<'s> {
-    /// A world around `space`, in which the plan's values are reserved already,
-    /// for so many threads.
+    /// A world for so many threads.
+    ///
+    /// # Errors
+    /// Those of [`Builder::layout`].
     pub fn new(
-        space: &'s IdSpace,
+        builder: Builder,
         second: Second<'s>,
-        plan: &'s Plan,
         plant: Option<Rule>,
         threads: usize,
-    ) -> World<'s> {
-        let devices = plan.holders.iter();
-        let world = World {
-            space,
+    ) -> Result<World<'s>> {
+        let layout = builder.layout()?;
+        let plan = &builder.plan;
+        Ok(World {
             second,
-            plan,
             plant,
-            shadow: Shadow::new(plan.width),
-            processes: Processes::new(space, plan.processes),
-            devices: devices
-                .map(|holder| Device::new(space, holder.width, plan.entries))
+            board: cells(plan.slots),
+            entries: plan.tables.iter().map(|_| cells(plan.entries)).collect(),
+            windows: (0..plan.windows())
+                .map(|_| CachePadded::default())
                 .collect(),
+            removing: Mutex::new(()),
+            // One more for who finishes.
+            claimed: (0..=threads).map(|_| CachePadded::default()).collect(),
             ledger: Ledger::default(),
+            layout: Mutex::new(Arc::new(layout)),
+            layouts: CachePadded::new(AtomicU64::new(1)),
             stop: AtomicBool::new(false),
             progress: (0..threads).map(|_| CachePadded::default()).collect(),
-        };
-        for &pasid in &plan.reserved {
-            if let Err(breach) = world.shadow.claim(pasid, Claimant::Reservation) {
-                world.ledger.enter(breach);
-            }
-        }
-        world
+            builder,
+        })
+    }
+
+    /// Which layout it is by now.
+    pub fn layouts(&self) -> u64 {
+        // Relaxed: who sees an older one meets what is closed, and judges by that.
+        self.layouts.load(Ordering::Relaxed)
+    }
+
+    /// The layout by now.
+    pub fn layout(&self) -> Arc<Layout> {
+        lock(&self.layout).clone()
+    }
+
+    /// Puts another in its place.
+    pub fn set_layout(&self, layout: Layout) {
+        *lock(&self.layout) = Arc::new(layout);
+        // Relaxed: as in `layouts`; the lock publishes the layout.
+        self.layouts.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Tells the threads to stop before their time.
