@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One PASID space: alloc, get, put, free and find on the tree and its slots.
 
+use crate::credits::Credits;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
+use crate::link::{Link, boxed};
 use crate::order::{Order, Policy};
 use crate::pasid::{Pasid, PasidWidth};
+use crate::quarantine::Quarantine;
 use crate::radix::{Entry, Spot, Tree};
 use crate::range::PasidRange;
+use crate::reuse::Reuse;
 use crate::search::NoneFree;
 use crate::slot::Slot;
 use crate::state::{Left, Refusal, Sought};
@@ -44,15 +48,20 @@ pub struct IdSpace {
     /// PASIDs that can be asked for: 2^width, and none at width 0.
     count: u32,
     pub(crate) order: Order,
+    /// The quotas of the sets that allocate here.
+    pub(crate) credits: Credits,
+    /// There since the first set whose PASIDs await a flush.
+    pub(crate) quarantine: Link<Quarantine>,
 }
 
-/// What a look-up found: which allocation is live, and its owner's word.
+/// What a look-up found: which allocation is live, and its owner's word, or what its
+/// [plain](crate::Plain) payload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Found {
+pub struct Found<P = u64> {
     /// The live allocation.
     pub handle: Handle,
     /// Its owner's word, at that moment.
-    pub word: u64,
+    pub word: P,
 }
 
 /// Linux gives PASID 0 to DMA without a PASID (`IOMMU_NO_PASID`).
@@ -110,6 +119,8 @@ impl IdSpace {
                 tree: Tree::new(width, reserved),
                 count: if width.bits() == 0 { 0 } else { width.count() },
                 order: Order::new(Policy::Lowest),
+                credits: Credits::new(),
+                quarantine: Link::vacant(),
             }
         }
     }
@@ -242,7 +253,9 @@ impl IdSpace {
     #[doc(alias = "ioasid_put")]
     pub unsafe fn put(&self, handle: Handle) -> Result<()> {
         let entry = self.entry_of(handle)?;
-        let left = entry.slot.put(Sought::of(handle.generation()));
+        let left = entry
+            .slot
+            .put(Sought::of(handle.generation()), Reuse::Immediate);
         self.reclaim(entry.spot, left.map_err(|why| refused_handle(handle, why))?);
         Ok(())
     }
@@ -275,9 +288,31 @@ impl IdSpace {
     #[doc(alias = "ioasid_free")]
     pub unsafe fn free(&self, handle: Handle) -> Result<()> {
         let entry = self.entry_of(handle)?;
-        let left = entry.slot.free(Sought::of(handle.generation()));
+        let left = entry
+            .slot
+            .free(Sought::of(handle.generation()), Reuse::Immediate);
         self.reclaim(entry.spot, left.map_err(|why| refused_handle(handle, why))?);
         Ok(())
+    }
+
+    // ---- For sets --------------------------------------------------------------------
+
+    /// Puts memory in place for what flushes count.
+    pub(crate) fn keep_quarantine(&self) -> Result<()> {
+        if self.quarantine.follow().is_none() {
+            // SAFETY: the place given is valid for writes of a Quarantine.
+            let build = |place: *mut Quarantine| unsafe { place.write(Quarantine::new()) };
+            // SAFETY: `build` writes a whole Quarantine.
+            let quarantine = unsafe { boxed(build) }.ok_or(Error::OutOfMemory)?;
+            self.quarantine.publish(quarantine);
+        }
+        Ok(())
+    }
+
+    /// Whether a flush is in flight that took PASIDs from here.
+    pub(crate) fn is_being_flushed(&self) -> bool {
+        let quarantine = self.quarantine.follow();
+        quarantine.is_some_and(Quarantine::is_in_flight)
     }
 
     // ---- What the handles stand on -------------------------------------------------
@@ -287,7 +322,7 @@ impl IdSpace {
     pub(crate) fn reclaim(&self, spot: Spot<'_>, left: Left) {
         match left {
             Left::Nothing => self.tree.give_back(spot),
-            Left::Held | Left::Retired => {}
+            Left::Held | Left::Retired | Left::Waiting | Left::Kept => {}
         }
     }
 

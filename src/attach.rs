@@ -117,6 +117,7 @@ pub trait Attach: sealed::Table {
             core.graveyard.give_back(source);
             return Err(Error::AlreadyAttached(pasid));
         };
+        entry.note(handle);
         let attaching = Attaching {
             entry: NonNull::from(entry),
             generation,
@@ -134,15 +135,17 @@ pub trait Attach: sealed::Table {
     /// Attachments alone are found: a device to which a PASID was never attached does not
     /// reach its owner through it.
     ///
-    /// Progress: lock-free. Context: any.
+    /// Progress: lock-free. Where nothing is attached, and neither the table's own sets nor
+    /// the global ones have the PASID, but a group may, each group of the table is asked.
+    /// Context: any, where nothing with payloads that are dropped is attached to the table.
     ///
     /// # Errors
     /// [`Error::NotAttached`] if the PASID is allocated and not attached here;
-    /// [`Error::BeingFreed`] if it was revoked (where nothing is attached here, *not
-    /// attached* is also said of a group's PASID, and of one that was just being allocated
-    /// when its set was closed); [`Error::NotFound`] if it is not
-    /// allocated; [`Error::Reserved`], [`Error::DoesNotFit`]; [`Error::Closing`] if the
-    /// table is; [`Error::TooManyFaults`].
+    /// [`Error::BeingFreed`] if it was revoked, attached here or not (*not attached* is also
+    /// said of one of the table's own or of a global set that was just being allocated when
+    /// its set was closed, if it is not attached here); [`Error::NotFound`] if it is not
+    /// allocated, not yet, or not any more and awaits a flush; [`Error::Reserved`],
+    /// [`Error::DoesNotFit`]; [`Error::Closing`] if the table is; [`Error::TooManyFaults`].
     #[inline]
     fn fault_get(self, pasid: Pasid) -> Result<Fault<Self>> {
         let core = self.core();

@@ -36,11 +36,13 @@
 //! at a microsecond, 72 minutes of nothing else.
 
 use crate::bitmap::LEAF_PASIDS;
+use crate::handle::Handle;
 use crate::radix::{NODE_PASIDS, ROOT_NODES};
+use crate::reuse::Reuse;
 use crate::slot::{Slot, Taken};
 use crate::sparse::{Build, Sparse};
 use crate::state::{Left, Phase, Refusal, Sought};
-use crate::sync::{AtomicPtr, Ordering, const_unless_loom};
+use crate::sync::{AtomicPtr, AtomicU64, Ordering, const_unless_loom};
 #[cfg(loom)]
 use crate::sync::{Mutation, planted};
 use core::ptr::{self, NonNull};
@@ -63,14 +65,16 @@ impl<O> PartialEq for Held<O> {
     }
 }
 
-/// The attachment of one number: 32 bytes.
+/// The attachment of one number: 40 bytes.
 pub(crate) struct Entry<O> {
     slot: Slot,
     target: AtomicPtr<Slot>,
     owner: AtomicPtr<O>,
+    /// The raw handle of what was attached last.
+    last: AtomicU64,
 }
 
-const _: () = assert!(cfg!(loom) || size_of::<Entry<()>>() == 32);
+const _: () = assert!(cfg!(loom) || size_of::<Entry<()>>() == 40);
 
 impl<O> Entry<O> {
     fn new() -> Entry<O> {
@@ -78,6 +82,7 @@ impl<O> Entry<O> {
             slot: Slot::new(0, false),
             target: AtomicPtr::new(ptr::null_mut()),
             owner: AtomicPtr::new(ptr::null_mut()),
+            last: AtomicU64::new(0),
         }
     }
 
@@ -100,6 +105,23 @@ impl<O> Entry<O> {
         self.owner.store(owner.as_ptr(), Ordering::Relaxed);
         self.slot.set_word(word);
         Ok(generation)
+    }
+
+    /// Takes note of the allocation that is being attached, for who has reserved the entry.
+    ///
+    /// Wait-free.
+    pub(crate) fn note(&self, handle: Handle) {
+        // Relaxed: who asks goes by a PASID that awaits a flush, which it did only after
+        // the attachment had ended and its reference had been given back with release.
+        self.last.store(handle.to_raw(), Ordering::Relaxed);
+    }
+
+    /// Whether `handle`, whose PASID awaits a flush, was the last to be attached here.
+    ///
+    /// Wait-free.
+    pub(crate) fn was_last(&self, handle: Handle) -> bool {
+        // Relaxed: as in `note`; the caller acquired the end of the allocation.
+        self.last.load(Ordering::Relaxed) == handle.to_raw()
     }
 
     /// Makes the reservation `generation` an attachment that look-ups find, for who
@@ -125,7 +147,7 @@ impl<O> Entry<O> {
     /// Lock-free: it goes round only when another thread changed the state.
     pub(crate) fn detach(&self, generation: u32) -> Result<Option<Held<O>>, Refusal> {
         self.published(generation)?;
-        self.ending(|slot| slot.free(Sought::of(generation)))
+        self.ending(|slot| slot.free(Sought::of(generation), Reuse::Immediate))
     }
 
     /// Takes a counted reference on what is attached, for a page fault. Returns the
@@ -150,7 +172,8 @@ impl<O> Entry<O> {
     /// Wait-free.
     #[inline]
     pub(crate) fn fault_put(&self) -> Option<Held<O>> {
-        self.ending(|slot| Ok(slot.drop_held())).unwrap_or(None)
+        self.ending(|slot| Ok(slot.drop_held(Reuse::Immediate)))
+            .unwrap_or(None)
     }
 
     /// Replaces the word, for who holds a reference. Returns the one before.
@@ -234,7 +257,8 @@ impl<O> Entry<O> {
         let held = self.held();
         match step(&self.slot)? {
             Left::Held => Ok(None),
-            Left::Nothing | Left::Retired => Ok(held),
+            // Nobody pins an attachment, and none awaits a flush.
+            Left::Nothing | Left::Retired | Left::Waiting | Left::Kept => Ok(held),
         }
     }
 }
@@ -283,7 +307,7 @@ pub(crate) struct Seen {
     pub(crate) word: u64,
 }
 
-/// The attachments of one table, grown where numbers are attached: 8 KiB for 256 numbers.
+/// The attachments of one table, grown where numbers are attached: 10 KiB for 256 numbers.
 ///
 /// When it is dropped, what its entries still hold is not given back: by then whoever
 /// attached must have detached.

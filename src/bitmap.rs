@@ -281,6 +281,23 @@ impl Bitmap {
         );
     }
 
+    /// Gives back the `bits` of one word, all of which the caller owns, in one step. Not
+    /// none of them.
+    ///
+    /// Wait-free. The caller looks at the full marks afterwards.
+    pub(crate) fn give_back_bits(&self, word: u32, bits: u32) {
+        let more = u64::from(bits.count_ones()) << VERSION_SHIFT;
+        // SeqCst: as in `give_back`, for each of them.
+        let ordering = unless(Mutation::GiveBackRelaxed, Ordering::SeqCst);
+        let old = self
+            .word(word)
+            .fetch_add(more.wrapping_sub(u64::from(bits)), ordering);
+        debug_assert!(
+            old as u32 & bits == bits || mutated(),
+            "bits are given back by their owner (I1)"
+        );
+    }
+
     /// Whether every bit of the leaf was set, each at the moment it was looked at.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {

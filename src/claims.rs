@@ -134,7 +134,7 @@ impl Claim {
     /// The same as [`Claim::admits`], in one comparison for the scans: *global* is above
     /// every count.
     #[inline(always)]
-    const fn bars(self, side: Side) -> bool {
+    pub(crate) const fn bars(self, side: Side) -> bool {
         let least = match side {
             Side::Local => COUNT_LAST,
             Side::Global => 1,
@@ -215,10 +215,12 @@ impl ClaimLeaf {
     /// Lock-free: it goes round only when another thread changed the claim.
     #[inline(always)]
     pub(crate) fn enter(&self, position: u32, side: Side) -> Result<(), Opposed> {
-        self.enter_from(position, self.look(position), side)
+        let seen = self.look(position);
+        seen.admits(side)?;
+        self.enter_from(position, seen, side)
     }
 
-    /// The same, by who has looked.
+    /// The same, by who has looked and was admitted.
     #[inline(always)]
     pub(crate) fn enter_from(
         &self,
@@ -231,7 +233,6 @@ impl ClaimLeaf {
             return self.enter_in_two_steps(position, seen, side);
         }
         loop {
-            seen.admits(side)?;
             // AcqRel. Acquire pairs with the release half of `leave`: what the other
             // side's last holder wrote is visible to this one. Release pairs with the
             // acquire of `barred`: a thread that gives x back and then claims y shows the
@@ -246,6 +247,7 @@ impl ClaimLeaf {
                 Ok(_) => return Ok(()),
                 Err(now) => seen = Claim(now),
             }
+            seen.admits(side)?;
         }
     }
 

@@ -15,9 +15,11 @@
 //!   reverse. Of several groups, the one that holds the highest member at issue goes on.
 //! * **A group's own tree** Its bit, by which the set's PASIDs are listed, comes last.
 //!
-//! [`Contest::give_back`] goes the other way, claims before bits on the local side and after
-//! them on the global one. The slot is dead before, so that nobody
-//! finds an allocation whose value is somebody else's.
+//! [`Contest::give_back`] gives the bits back and then the claim, on both sides. The global
+//! side has to: who enters the claim counts on a clear bit. The local side may, because a
+//! claim that stands keeps no local attempt away: then an allocation that follows finds the
+//! bits without waiting for the claim's locked operation. The slot is dead before, so that
+//! nobody finds an allocation whose value is somebody else's.
 //!
 //! # Exactness
 //! As in `search.rs`, over all the words: a value counts as taken if a member's bit is set

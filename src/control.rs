@@ -5,6 +5,7 @@ use crate::alloc::IdSpace;
 use crate::error::{Error, Result};
 use crate::listing::Iter;
 use crate::pasid::Pasid;
+use crate::quarantine::Quarantine;
 use crate::range::PasidRange;
 use crate::state::Sought;
 
@@ -136,7 +137,16 @@ impl IdSpace {
     /// assert!(IdSpace::new(PasidWidth::MAX).memory_bytes() < 1024);
     /// ```
     pub fn memory_bytes(&self) -> usize {
-        size_of::<IdSpace>() + self.tree.memory_bytes()
+        size_of::<IdSpace>() + self.grown_bytes()
+    }
+
+    /// Bytes of memory beside the id space itself.
+    pub(crate) fn grown_bytes(&self) -> usize {
+        let quarantine = self
+            .quarantine
+            .follow()
+            .map_or(0, |_| size_of::<Quarantine>());
+        self.tree.memory_bytes() + self.credits.memory_bytes() + quarantine
     }
 }
 

@@ -65,7 +65,13 @@ pub enum Error {
         /// The range that was searched.
         range: PasidRange,
     },
-    /// No PASID of the request was free, but some wait for a flush. `EAGAIN`.
+    /// No PASID of the request was free, but some wait for a flush, or a flush is just giving
+    /// back PASIDs of the same id space. `EAGAIN`.
+    ///
+    /// What waits is looked for in the set's own id space, for a local or group set also among
+    /// the global PASIDs, and for a group at its tables. What keeps a number from a global set
+    /// because it waits at a table, or from a local set because it waits in a group, is
+    /// *exhausted*.
     AwaitingFlush {
         /// The range that was searched.
         range: PasidRange,
@@ -94,6 +100,8 @@ pub enum Error {
     HeldLocally(Pasid),
     /// The PASID is attached to that table already. `EBUSY`.
     AlreadyAttached(Pasid),
+    /// The PASID is pinned already. `EBUSY`.
+    AlreadyPinned(Pasid),
     /// The PASID that was asked for is not free. `EBUSY`.
     InUse(Pasid),
     /// The table is paused around a device reset. `EBUSY`.
@@ -229,6 +237,7 @@ impl Error {
             Error::HeldGlobally(_)
             | Error::HeldLocally(_)
             | Error::AlreadyAttached(_)
+            | Error::AlreadyPinned(_)
             | Error::InUse(_)
             | Error::QuotaInUse { .. }
             | Error::TokenInUse { .. }
@@ -289,6 +298,7 @@ impl Error {
             Error::QuotaInUse { .. } => 35,
             Error::TokenInUse { .. } => 36,
             Error::DeviceJoined(_) => 37,
+            Error::AlreadyPinned(_) => 38,
             Error::DeviceNotJoined(_) => 47,
             Error::ConfigSpaceTruncated { .. } => 60,
             Error::DeviceGone => 61,
@@ -370,6 +380,7 @@ mod tests {
             (Error::CapabilityListBroken { offset: 0x40 }, 22),
             (Error::CapabilityMisplaced { offset: 0x102 }, 22),
             (Error::TooManyFaults(pasid), 31),
+            (Error::AlreadyPinned(pasid), 16),
         ]
     }
 
@@ -416,6 +427,7 @@ mod tests {
             Error::CapabilityListBroken { .. } => 36,
             Error::CapabilityMisplaced { .. } => 37,
             Error::TooManyFaults(_) => 38,
+            Error::AlreadyPinned(_) => 39,
         }
     }
 

@@ -7,6 +7,7 @@ use crate::handle::Handle;
 use crate::order::Policy;
 use crate::pasid::Pasid;
 use crate::range::PasidRange;
+use crate::reuse::Reuse;
 use crate::search::Taken;
 use crate::slot::Slot;
 use crate::state::{Refusal, SetIndex, Sought};
@@ -18,6 +19,9 @@ pub struct Grant<'a> {
 }
 
 /// What PASIDs are allocated from, as its holders see it.
+///
+/// A call that allocates takes the word over if it succeeds. If it says nothing or fails,
+/// a word of a payload that is dropped was not published, and is still the caller's.
 ///
 /// `free_held` and `put_held` are given what a grant of the same source said, once for
 /// each reference.
@@ -51,6 +55,9 @@ pub trait Allocate {
 
     /// Gives back a reference that is not the owner's.
     fn put_held(&self, handle: Handle, slot: &Slot);
+
+    /// Takes a pin away.
+    fn unpin(&self, handle: Handle, slot: &Slot);
 }
 
 impl Allocate for IdSpace {
@@ -112,8 +119,16 @@ impl Allocate for IdSpace {
 
     #[inline(always)]
     fn put_held(&self, handle: Handle, slot: &Slot) {
-        let left = slot.drop_held();
+        let left = slot.drop_held(Reuse::Immediate);
         // The spot cannot be missing where a reference was held.
+        if let Some(spot) = self.tree.spot(handle.pasid()) {
+            self.reclaim(spot, left);
+        }
+    }
+
+    fn unpin(&self, handle: Handle, slot: &Slot) {
+        let left = slot.unpin(handle.generation(), Reuse::Immediate);
+        // The spot cannot be missing where a PASID is pinned.
         if let Some(spot) = self.tree.spot(handle.pasid()) {
             self.reclaim(spot, left);
         }
@@ -126,7 +141,7 @@ impl IdSpace {
     pub(crate) fn free_held_of(&self, set: SetIndex, handle: Handle, slot: &Slot) {
         // The spot cannot be missing, nor the allocation over, while it is owned.
         if let Some(spot) = self.tree.spot(handle.pasid()) {
-            if let Ok(left) = slot.free_owned(handle.generation(), set) {
+            if let Ok(left) = slot.free_owned(handle.generation(), set, Reuse::Immediate) {
                 self.reclaim(spot, left);
             }
         }

@@ -9,7 +9,9 @@
 //! hands out is an [`Owned`], which frees on drop; whoever else needs the PASID to stay
 //! takes a [`Ref`]. A freed PASID gets no new reference and no new owner until the last
 //! reference is gone. A PASID that is written into a table's hardware is
-//! [attached](Attach), and a page fault finds what is attached, and keeps it.
+//! [attached](Attach), and a page fault finds what is attached, and keeps it. Where hardware
+//! may remember a number longer than its last reference, freed PASIDs wait for a
+//! [flush](Flush).
 //!
 //! ```
 //! use pasid::limits::PasidCapability;
@@ -62,18 +64,38 @@
 //! | --- | --- | --- | --- |
 //! | [`find`](IoasidSet::find), [`iter`](IoasidSet::iter), [`Ref::try_clone`], dropping a [`Ref`], `word`, [`Owned::replace`], [`Attachment::replace`] | wait-free | none | any |
 //! | [`alloc_in_place`](Pool::alloc_in_place), [`alloc_at`](Pool::alloc_at), [`get`](Pool::get), [`get_at`](Pool::get_at), dropping an [`Owned`], [`revoke`](IoasidSet::revoke), [`put`](IoasidSet::put), [`free`](IoasidSet::free), [`attach`](Attach::attach), [`commit`](Attaching::commit), [`detach`](Attachment::detach), [`fault_get`](Attach::fault_get), dropping a [`Fault`] | lock-free | none | any |
+//! | [`begin_flush`](Flush::begin_flush), [`complete`](Ticket::complete), dropping a [`Ticket`] | wait-free | none | any |
+//! | [`pin`](Owned::pin), dropping a [`Pinned`] | lock-free | none | any |
+//! | [`flush`](Flush::flush), and [`alloc`](Pool::alloc) where a [`Flusher`] is installed | that of the invalidation | | that of the invalidation |
 //! | [`free_all`](IoasidSet::free_all), [`close`](IoasidSet::close) of a set, [`pause`](Table::pause), [`resume`](Table::resume) | lock-free | none | any |
 //! | [`alloc`](Pool::alloc), [`preload`](IoasidSet::preload) | lock-free | may grow | where memory may be allocated |
 //! | [`Table::attachments`], [`width`](Table::width), `is_closing`, [`count_live`](IoasidSet::count_live), [`statistics`](IoasidSet::statistics) | wait-free | none | any |
 //! | [`Table::preload`] | lock-free | may grow | where memory may be allocated |
 //! | all of [`Space`]; [`join`](Table::join), [`leave`](Table::leave), [`reserve`](Table::reserve), [`unreserve`](Table::unreserve) and [`close`](Table::close) of a table; [`set_quota`](IoasidSet::set_quota) | wait for each other | may grow, and give back | where these may wait and memory may be allocated and freed |
-//! | [`IdSpace::shrink`], dropping the last handle of anything | exclusive | gives back | where memory may be freed |
+//! | [`IdSpace::shrink`], dropping the last handle of anything | exclusive; the last handle of a group waits for control calls | gives back | where memory may be freed, and control calls made |
+//!
+//! The lines are for [plain](Plain) payloads. Where they are [dropped](Guarded):
+//!
+//! | calls | progress | memory | context |
+//! | --- | --- | --- | --- |
+//! | [`find_guarded`](IoasidSet::find_guarded), [`iter_guarded`](IoasidSet::iter_guarded), [`payload`](Owned::payload) | wait-free | none | any, for who has a [`Guard`] |
+//! | those that may give back a reference or a pin: dropping an [`Owned`], a [`Ref`], a [`Pinned`], an [`Attaching`], an [`Attachment`] or a [`Fault`], [`put`](IoasidSet::put), [`free`](IoasidSet::free), and what gives one back when it is refused or others may be doing so: [`get`](Pool::get), [`get_at`](Pool::get_at), [`revoke`](IoasidSet::revoke), [`free_all`](IoasidSet::free_all), [`close`](IoasidSet::close), [`attach`](Attach::attach), [`commit`](Attaching::commit), [`fault_get`](Attach::fault_get), [`close`](Table::close) of a table; [`replace_guarded`](Owned::replace_guarded), [`Guard::new`] | lock-free, but for the drops | may grow, and give back | where memory may be allocated and freed, and payloads dropped |
+//! | those that allocate | as above | as above | as above, and where a payload may be dropped that is refused |
 //!
 //! "Any" includes an interrupt or signal handler that interrupted the same call.
 //! None of the calls of the lines "any" locks, waits for another thread, panics, prints,
 //! or uses thread-local state. An [`Observer`] is called in the context of the call that it is
-//! told of. No data call waits for a control call, and none frees memory, as long as the
-//! space is there: what was closed is forgotten by the next control call.
+//! told of. No data call waits for a control call, and with plain payloads none frees memory,
+//! as long as the space is there: what was closed is forgotten by the next control call.
+//!
+//! # Payloads
+//!
+//! Each PASID carries a word for its owner; that of a set may stand for something else. The
+//! type of the set says for what, and with that what its calls need. A look-up copies
+//! a [`Plain`] payload: a `u64`, a `&'static T`, or nothing, `()`. An `Arc<T>` or a `Box<T>` is
+//! [`Guarded`]: a look-up under a [`Guard`] gives a reference, without a locked operation,
+//! and the payload is dropped once, after the last reference to the PASID and after every
+//! guard under which it may have been seen.
 //!
 //! # Exact answers
 //!
@@ -82,12 +104,23 @@
 //! last credit of a quota, an attempt in flight may count as holding it while it lasts; so
 //! does an attachment of a PASID and the joining of a device that has no entry for it. A
 //! thread that is stopped at any instruction withholds the one PASID that it is working
-//! on and its credit, and nothing more.
+//! on and its credit, and nothing more; in a fault for which nothing is attached it keeps
+//! the memory of groups of that table that go meanwhile. One that is stopped between the
+//! beginning and the completion of a flush withholds the batch.
+//!
+//! Where PASIDs wait for a flush, [`Error::AwaitingFlush`] says that none of the request was
+//! free, and some wait: in the set's own id space, for a local or group set also in the
+//! global one, and for a group at its tables. So *exhausted* says that nothing waited there.
+//! While a flush is just being completed it is also said of a request that has nothing of
+//! that batch.
 //!
 //! # Features
 //!
-//! * `std` (default): links the standard library. Nothing in the crate needs it yet;
-//!   without it the crate is `no_std` with `alloc`.
+//! * `std` (default): links the standard library, for `epoch` and for what waits in control
+//!   calls; without it the crate is `no_std` with `alloc`.
+//! * `epoch` (default, with `std`): payloads that are [dropped](Guarded), by
+//!   crossbeam-epoch. Without it the crate has no dependency, no build script and no
+//!   procedural macro.
 //! * `serde`: serialises the vocabulary types ([`Pasid`], [`PasidWidth`],
 //!   [`PasidRange`], [`Handle`], [`Policy`], [`SpaceKind`], [`RequesterId`]) and
 //!   [`Statistics`], and checks what it reads.
@@ -106,9 +139,16 @@ mod claims;
 mod contest;
 mod control;
 mod counted;
+mod credits;
+#[cfg(feature = "epoch")]
+mod epoch;
 mod error;
+mod flush;
 mod grant;
 mod graveyard;
+mod groups;
+#[cfg(feature = "epoch")]
+mod guarded;
 mod handle;
 mod kind;
 pub mod limits;
@@ -122,11 +162,15 @@ mod observer;
 mod order;
 mod owned;
 mod pasid;
+mod payload;
+mod pinned;
 mod pool;
+mod quarantine;
 mod quota;
 mod radix;
 mod range;
 mod requester;
+mod reuse;
 mod search;
 mod set;
 mod shared;
@@ -142,7 +186,12 @@ mod table;
 
 pub use alloc::{Found, IdSpace};
 pub use attach::{Attach, Attached, Attaching, Attachment, Attachments, Fault, Holder};
+#[cfg(feature = "epoch")]
+pub use epoch::Guard;
 pub use error::{Error, Result};
+pub use flush::{Flush, FlushRanges, Ticket};
+#[cfg(feature = "epoch")]
+pub use guarded::{FoundGuarded, Guarded, IterGuarded};
 pub use handle::Handle;
 pub use kind::SpaceKind;
 pub use listing::Iter;
@@ -150,9 +199,13 @@ pub use observer::Observer;
 pub use order::Policy;
 pub use owned::{Owned, Ref};
 pub use pasid::{Pasid, PasidWidth};
+pub use payload::{Payload, Plain};
+pub use pinned::Pinned;
 pub use pool::Pool;
+pub use quarantine::FlushStatistics;
 pub use range::PasidRange;
 pub use requester::RequesterId;
+pub use reuse::{Flusher, Reuse};
 pub use set::{IoasidSet, Scope, SetConfig};
 pub use space::Space;
 pub use statistics::{FailureStatistics, QuotaStatistics, Statistics};
@@ -161,6 +214,8 @@ pub use table::{Table, TableConfig};
 /// What the loom models plant in the code that they run.
 #[cfg(loom)]
 pub mod model {
+    #[cfg(feature = "epoch")]
+    pub use crate::epoch::participants::Participant;
     pub use crate::sync::Mutation;
     pub use crate::sync::planting::{order_totally, plant};
 }
@@ -173,6 +228,6 @@ pub mod events {
 }
 
 /// The examples of the README, as tests.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "epoch"))]
 #[doc = include_str!("../README.md")]
 pub struct Readme;

@@ -4,9 +4,12 @@
 use crate::alloc::{Found, IdSpace};
 use crate::handle::Handle;
 use crate::pasid::Pasid;
+use crate::payload::Plain;
 use crate::range::PasidRange;
 use crate::slot::Slot;
 use crate::state::Sought;
+use core::fmt;
+use core::marker::PhantomData;
 
 impl IdSpace {
     /// The live allocations in `range`, in ascending order.
@@ -73,12 +76,31 @@ impl IdSpace {
 }
 
 /// The live allocations of a range, in ascending order; see [`IdSpace::iter`].
-#[derive(Debug, Clone)]
 #[must_use = "an iterator does nothing until it is asked"]
-pub struct Iter<'a> {
+pub struct Iter<'a, P = u64> {
     ids: &'a IdSpace,
     left: Option<PasidRange>,
     sought: Sought,
+    payload: PhantomData<fn() -> P>,
+}
+
+impl<P> Clone for Iter<'_, P> {
+    fn clone(&self) -> Self {
+        Iter {
+            payload: PhantomData,
+            ..*self
+        }
+    }
+}
+
+impl<P> fmt::Debug for Iter<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter")
+            .field("ids", &self.ids)
+            .field("left", &self.left)
+            .field("sought", &self.sought)
+            .finish()
+    }
 }
 
 impl<'a> Iter<'a> {
@@ -92,9 +114,25 @@ impl<'a> Iter<'a> {
             ids,
             left: range.and_then(|range| ids.range().intersect(range)),
             sought,
+            payload: PhantomData,
         }
     }
 
+    /// The same, of payloads.
+    ///
+    /// # Safety
+    /// What is sought has words of a `P`.
+    pub(crate) unsafe fn of<P: Plain>(self) -> Iter<'a, P> {
+        Iter {
+            ids: self.ids,
+            left: self.left,
+            sought: self.sought,
+            payload: PhantomData,
+        }
+    }
+}
+
+impl<'a, P> Iter<'a, P> {
     /// The next PASID whose bit is set, with its slot.
     pub(crate) fn next_held(&mut self) -> Option<(Pasid, &'a Slot)> {
         let range = self.left?;
@@ -110,13 +148,16 @@ impl<'a> Iter<'a> {
     }
 }
 
-impl Iterator for Iter<'_> {
-    type Item = Found;
+impl<P: Plain> Iterator for Iter<'_, P> {
+    type Item = Found<P>;
 
-    fn next(&mut self) -> Option<Found> {
+    fn next(&mut self) -> Option<Found<P>> {
         while let Some((pasid, slot)) = self.next_held() {
             if let Ok((generation, word)) = slot.find(self.sought) {
                 let handle = Handle::new(pasid, self.ids.tree.tag(), generation);
+                // SAFETY: what is sought has words of this type, which is plain: `u64`, or
+                // by the promise to `of`.
+                let word = unsafe { P::from_word(word) };
                 return Some(Found { handle, word });
             }
         }
@@ -124,4 +165,4 @@ impl Iterator for Iter<'_> {
     }
 }
 
-impl core::iter::FusedIterator for Iter<'_> {}
+impl<P: Plain> core::iter::FusedIterator for Iter<'_, P> {}

@@ -14,6 +14,8 @@
 //! Taking the last bit marks nothing: one who frees and allocates in turn at the
 //! edge of a full leaf would otherwise set and clear its mark each time.
 
+use crate::bitmap::WORD_BITS;
+use crate::quarantine::Group;
 use crate::radix::{ALL_LEAVES, Node, Part, Spot, Tree};
 use crate::sync::{Mutation, Ordering, order_store_before_load, planted};
 
@@ -27,6 +29,18 @@ impl Tree {
             .bits(spot.place.leaf)
             .give_back(spot.place.position);
         self.given_back(spot);
+    }
+
+    /// Gives back the places of a group, which the caller owns.
+    ///
+    /// Wait-free.
+    pub(crate) fn give_group_back(&self, group: Group) {
+        let place = group.place();
+        if let (Some(node), true) = (self.node(place.node), group.count() > 0) {
+            node.bits(place.leaf)
+                .give_back_bits(place.position / WORD_BITS, group.bits);
+            self.given_back(Spot { node, place });
+        }
     }
 
     /// What is owed to marks and to the remembered answer after a bit was given back.

@@ -32,7 +32,8 @@ use crate::handle::Handle;
 /// }
 /// ```
 pub trait Observer: Send + Sync {
-    /// The PASID was allocated with this word, and others may have seen it already.
+    /// The PASID was allocated with this word, and others may have seen it already. Where
+    /// the set has other payloads, the word is what stands for them: an address, or 0.
     fn allocated(&self, handle: Handle, word: u64) {
         let _ = (handle, word);
     }

@@ -5,6 +5,9 @@ use crate::error::{Error, Result};
 use crate::grant::{Allocate, Grant};
 use crate::handle::Handle;
 use crate::pasid::Pasid;
+use crate::payload::Plain;
+use crate::payload::sealed::Word;
+use crate::pinned::Pinned;
 use crate::pool::Pool;
 use crate::slot::Slot;
 use core::fmt;
@@ -14,8 +17,8 @@ use core::ptr::NonNull;
 /// A reference that is held: to which allocation, and where its slot is.
 ///
 /// # Invariant
-/// Whoever has one holds a reference to the allocation, and the pool that the slot
-/// is in. So the slot is there: a leaf goes only under `&mut IdSpace`, which no holder
+/// Whoever has one holds a reference to the allocation, or its pin, and the pool that the
+/// slot is in. So the slot is there: a leaf goes only under `&mut IdSpace`, which no holder
 /// of the space lets happen, and one in which a reference is held does not go.
 #[derive(Clone, Copy)]
 pub(crate) struct Held {
@@ -39,6 +42,11 @@ impl From<Grant<'_>> for Held {
 }
 
 impl Held {
+    #[inline(always)]
+    pub(crate) fn handle(&self) -> Handle {
+        self.handle
+    }
+
     #[inline(always)]
     pub(crate) fn slot(&self) -> &Slot {
         // SAFETY: the slot is there as long as the reference is held (invariant), and
@@ -83,21 +91,16 @@ macro_rules! holder {
                 self.held.handle
             }
 
-            /// The owner's word.
+            /// Pins the PASID: it gets no other owner as long as the pin lives, also after
+            /// the last reference is gone and a flush has completed.
             ///
-            /// Progress: wait-free. Context: any.
-            #[inline]
-            pub fn word(&self) -> u64 {
-                self.held.slot().word()
-            }
-
-            /// Puts `word` in the place of the owner's word, and returns the old one.
-            /// Who reads the new word sees what was written before it was put there.
+            /// Progress: lock-free. Context: any.
             ///
-            /// Progress: wait-free. Context: any.
+            /// # Errors
+            /// [`Error::AlreadyPinned`]: a PASID has one pin at a time.
             #[inline]
-            pub fn replace(&self, word: u64) -> u64 {
-                self.held.slot().replace(word)
+            pub fn pin(&self) -> Result<Pinned<S>> {
+                Pinned::new(self.pool.clone(), self.held)
             }
 
             pub(crate) fn new(pool: S, held: Held) -> Self {
@@ -148,6 +151,28 @@ macro_rules! holder {
                 // SAFETY: `holder` is not dropped and not used again, so the pool is
                 // moved out once.
                 (unsafe { core::ptr::read(&holder.pool) }, holder.held)
+            }
+        }
+
+        impl<S: Pool<Payload: Plain>> $holder<S> {
+            /// The owner's word, or what its plain payload is.
+            ///
+            /// Progress: wait-free. Context: any.
+            #[inline]
+            pub fn word(&self) -> S::Payload {
+                // SAFETY: a word of this pool (D1), whose payload is plain.
+                unsafe { S::Payload::from_word(self.held.slot().word()) }
+            }
+
+            /// Puts `word` in the place of the owner's word, and returns the old one.
+            /// Who reads the new word sees what was written before it was put there.
+            ///
+            /// Progress: wait-free. Context: any.
+            #[inline]
+            pub fn replace(&self, word: S::Payload) -> S::Payload {
+                let old = self.held.slot().replace(word.into_word());
+                // SAFETY: as in `word`.
+                unsafe { S::Payload::from_word(old) }
             }
         }
 

@@ -2,13 +2,13 @@
 //! Pools: what PASIDs are allocated from, and the ways to hold one.
 
 use crate::alloc::IdSpace;
-#[cfg(doc)]
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::grant::Allocate;
 use crate::handle::Handle;
 use crate::owned::{Held, Owned, Ref};
 use crate::pasid::Pasid;
+use crate::payload::Payload;
+use crate::payload::sealed::Word;
 use crate::radix::{IN_PLACE, MAY_GROW};
 use crate::range::PasidRange;
 use heap::sync::Arc;
@@ -62,8 +62,12 @@ impl sealed::Sealed for Arc<IdSpace> {
 /// # Ok::<(), pasid::Error>(())
 /// ```
 pub trait Pool: Clone + sealed::Sealed {
+    /// What each PASID carries for its owner: of an [`IdSpace`] a word.
+    type Payload: Payload;
+
     /// Allocates a free PASID of `range`, inclusive on both ends, in the order of
-    /// the pool's policy. `word` is the owner's, and comes back from look-ups.
+    /// the pool's policy. `payload` is the owner's, and comes back from look-ups; if the
+    /// call fails, it is dropped.
     ///
     /// Progress: lock-free. Context: may allocate memory, 4 KiB for the first of each
     /// 256 PASIDs and 4.6 KiB for the first of each 16,384 (in a space for both kinds of
@@ -78,7 +82,8 @@ pub trait Pool: Clone + sealed::Sealed {
     /// range lies above the width (otherwise what lies above is left out);
     /// [`Error::NoPasidSupport`] on an id space of width 0. From a set also
     /// [`Error::OutsideSet`] if it has no PASID of the range (what it has not is left
-    /// out), [`Error::QuotaExceeded`], [`Error::Closing`].
+    /// out), [`Error::AwaitingFlush`] in the place of *exhausted* if some wait for a flush,
+    /// [`Error::QuotaExceeded`], [`Error::Closing`].
     ///
     /// ```
     /// use pasid::{Error, Pasid, PasidRange, PasidWidth, IdSpace, Pool};
@@ -93,7 +98,8 @@ pub trait Pool: Clone + sealed::Sealed {
     /// ```
     #[doc(alias = "ioasid_alloc")]
     #[inline(always)]
-    fn alloc(self, range: PasidRange, word: u64) -> Result<Owned<Self>> {
+    fn alloc(self, range: PasidRange, payload: Self::Payload) -> Result<Owned<Self>> {
+        let word = payload.into_word();
         match self.source().allocate_here(range, 0, word).map(Held::from) {
             Some(held) => Ok(Owned::new(self, held)),
             None => alloc_anywhere::<_, MAY_GROW>(self, range, 0, word),
@@ -119,7 +125,8 @@ pub trait Pool: Clone + sealed::Sealed {
     /// # Ok::<(), Error>(())
     /// ```
     #[inline(always)]
-    fn alloc_in_place(self, range: PasidRange, word: u64) -> Result<Owned<Self>> {
+    fn alloc_in_place(self, range: PasidRange, payload: Self::Payload) -> Result<Owned<Self>> {
+        let word = payload.into_word();
         match self.source().allocate_here(range, 0, word).map(Held::from) {
             Some(held) => Ok(Owned::new(self, held)),
             None => alloc_anywhere::<_, IN_PLACE>(self, range, 0, word),
@@ -139,7 +146,13 @@ pub trait Pool: Clone + sealed::Sealed {
     /// # Ok::<(), pasid::Error>(())
     /// ```
     #[inline(always)]
-    fn alloc_near(self, cpu: u32, range: PasidRange, word: u64) -> Result<Owned<Self>> {
+    fn alloc_near(
+        self,
+        cpu: u32,
+        range: PasidRange,
+        payload: Self::Payload,
+    ) -> Result<Owned<Self>> {
+        let word = payload.into_word();
         match self
             .source()
             .allocate_here(range, cpu, word)
@@ -157,7 +170,13 @@ pub trait Pool: Clone + sealed::Sealed {
     /// # Errors
     /// As [`Pool::alloc_in_place`].
     #[inline(always)]
-    fn alloc_in_place_near(self, cpu: u32, range: PasidRange, word: u64) -> Result<Owned<Self>> {
+    fn alloc_in_place_near(
+        self,
+        cpu: u32,
+        range: PasidRange,
+        payload: Self::Payload,
+    ) -> Result<Owned<Self>> {
+        let word = payload.into_word();
         match self
             .source()
             .allocate_here(range, cpu, word)
@@ -170,8 +189,8 @@ pub trait Pool: Clone + sealed::Sealed {
 
     /// Allocates exactly `pasid`.
     ///
-    /// Progress: wait-free; where claims take part or a quota counts, lock-free. Context:
-    /// any; never allocates memory.
+    /// Progress: wait-free; where claims take part, a quota counts, or PASIDs await a flush,
+    /// lock-free. Context: any; never allocates memory.
     ///
     /// # Errors
     /// [`Error::InUse`], for good if the PASID was used up (2^31 or more
@@ -180,7 +199,7 @@ pub trait Pool: Clone + sealed::Sealed {
     /// [`Error::OutOfMemory`] if there is no memory at its place. From a set also
     /// [`Error::HeldGlobally`] or [`Error::HeldLocally`] if a set of the other kind holds it,
     /// a table reserves it, or another call is about to take it or to give it back;
-    /// [`Error::OutsideSet`], [`Error::QuotaExceeded`],
+    /// [`Error::AwaitingFlush`], [`Error::OutsideSet`], [`Error::QuotaExceeded`],
     /// [`Error::Closing`].
     ///
     /// ```
@@ -194,9 +213,12 @@ pub trait Pool: Clone + sealed::Sealed {
     /// # Ok::<(), Error>(())
     /// ```
     #[inline]
-    fn alloc_at(self, pasid: Pasid, word: u64) -> Result<Owned<Self>> {
-        let held = self.source().allocate_at(pasid, word)?.into();
-        Ok(Owned::new(self, held))
+    fn alloc_at(self, pasid: Pasid, payload: Self::Payload) -> Result<Owned<Self>> {
+        let word = payload.into_word();
+        match self.source().allocate_at(pasid, word).map(Held::from) {
+            Ok(held) => Ok(Owned::new(self, held)),
+            Err(error) => Err(withdraw::<Self>(word, error)),
+        }
     }
 
     /// Takes a reference to the allocation that `handle` names.
@@ -261,12 +283,29 @@ fn alloc_anywhere<P: Pool, const GROW: bool>(
     cpu: u32,
     word: u64,
 ) -> Result<Owned<P>> {
-    let held = pool
+    let allocated = pool
         .source()
-        .allocate_anywhere::<GROW>(range, cpu, word)?
-        .into();
-    Ok(Owned::new(pool, held))
+        .allocate_anywhere::<GROW>(range, cpu, word)
+        .map(Held::from);
+    match allocated {
+        Ok(held) => Ok(Owned::new(pool, held)),
+        Err(error) => Err(withdraw::<P>(word, error)),
+    }
 }
 
-impl Pool for &IdSpace {}
-impl Pool for Arc<IdSpace> {}
+/// Drops a payload for which there was no PASID.
+#[inline(always)]
+fn withdraw<P: Pool>(word: u64, error: Error) -> Error {
+    // SAFETY: from `into_word` of this call, and an allocation that fails has not published
+    // it, where it is one to be dropped (see `Allocate`).
+    drop(unsafe { P::Payload::from_word(word) });
+    error
+}
+
+impl Pool for &IdSpace {
+    type Payload = u64;
+}
+
+impl Pool for Arc<IdSpace> {
+    type Payload = u64;
+}

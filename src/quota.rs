@@ -138,6 +138,21 @@ impl Quota {
         }
     }
 
+    /// The same as a new one of `limit`, for a caller who is alone with it.
+    pub(crate) fn renew(&self, limit: u32) {
+        let new = Quota::new(limit);
+        for (word, from) in [
+            (&self.word, &new.word),
+            (&self.rounds, &new.rounds),
+            (&self.withdrawn, &new.withdrawn),
+        ] {
+            // Relaxed: the caller publishes it.
+            word.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        // Relaxed: as above.
+        self.high.store(0, Ordering::Relaxed);
+    }
+
     /// The word, with everything that was done before it was written.
     #[inline(always)]
     fn credits(&self) -> Credits {

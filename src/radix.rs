@@ -14,7 +14,7 @@
 //!   compare-exchange; the loser frees its own. Nothing is unlinked beside running
 //!   calls, so a pointer once loaded stays good as long as the tree is borrowed.
 
-use crate::bitmap::{self, Bitmap, LEAF_PASIDS, WORD_BITS};
+use crate::bitmap::{self, Bitmap, LEAF_PASIDS, LEAF_WORDS, WORD_BITS};
 use crate::link::{Link, boxed};
 use crate::memo::Memo;
 use crate::pasid::{Pasid, PasidWidth};
@@ -41,7 +41,7 @@ pub(crate) const NODE_LEAVES: usize = 2;
 pub(crate) const ROOT_NODES: usize = 2;
 
 pub(crate) const LEAVES: u32 = NODE_LEAVES as u32;
-const NODES: u32 = ROOT_NODES as u32;
+pub(crate) const NODES: u32 = ROOT_NODES as u32;
 pub(crate) const ALL_LEAVES: u64 = u64::MAX >> (64 - LEAVES);
 
 /// PASIDs of one node.
@@ -57,7 +57,7 @@ const FLOOR_LAST: u32 = u32::MAX / 2;
 
 const _: () = {
     assert!(NODE_LEAVES.is_power_of_two() && NODE_LEAVES <= 64);
-    assert!(ROOT_NODES.is_power_of_two() && ROOT_NODES <= 64);
+    assert!(ROOT_NODES == NODE_LEAVES, "their marks are alike");
     assert!(cfg!(loom) || PLACES == PasidWidth::MAX.count());
 };
 
@@ -69,9 +69,10 @@ pub(crate) const MAY_GROW: bool = true;
 /// A search that uses the memory that is there.
 pub(crate) const IN_PLACE: bool = false;
 
-/// The slots of 256 PASIDs.
+/// The slots of 256 PASIDs, and which of them await a flush.
 pub(crate) struct Leaf {
     slots: [Slot; LEAF_PASIDS as usize],
+    pub(crate) waiting: [AtomicU32; LEAF_WORDS],
 }
 
 impl Leaf {
@@ -93,6 +94,15 @@ impl Leaf {
             let slot = unsafe { slots.add(position as usize) };
             // SAFETY: valid for writes, as part of `place`.
             unsafe { slot.write(Slot::new(floor, reserved)) };
+        }
+        // SAFETY: as for `slots`.
+        let waiting = unsafe { &raw mut (*place).waiting }.cast::<AtomicU32>();
+        for word in 0..LEAF_WORDS {
+            // SAFETY: `word` is below the length of the array.
+            let waiting = unsafe { waiting.add(word) };
+            // Volatile, so that the compiler does not call `memset`; see `Node::build`.
+            // SAFETY: valid for writes, as part of `place`.
+            unsafe { waiting.write_volatile(AtomicU32::new(0)) };
         }
     }
 
@@ -124,6 +134,8 @@ pub(crate) struct Node {
     bits: [Bitmap; NODE_LEAVES],
     /// Bit *i*: leaf *i* is marked full.
     pub(crate) full: AtomicU64,
+    /// Bit *i*: in leaf *i* something may await a flush.
+    pub(crate) waiting: AtomicU64,
     leaves: [Link<Leaf>; NODE_LEAVES],
 }
 
@@ -154,6 +166,10 @@ impl Node {
         let full = unsafe { &raw mut (*place).full };
         // SAFETY: valid for writes, as part of `place`.
         unsafe { full.write(AtomicU64::new(0)) };
+        // SAFETY: as for `bits`.
+        let waiting = unsafe { &raw mut (*place).waiting };
+        // SAFETY: valid for writes, as part of `place`.
+        unsafe { waiting.write(AtomicU64::new(0)) };
     }
 
     /// Whether nothing was free in this part, there or missing, each bit at the moment

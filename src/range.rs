@@ -67,6 +67,15 @@ impl PasidRange {
         }
     }
 
+    /// The same range with `pasid` too, if that comes right after its last.
+    pub(crate) fn extended_to(self, pasid: Pasid) -> Option<PasidRange> {
+        let follows = self.last().get().checked_add(1) == Some(pasid.get());
+        follows.then_some(PasidRange {
+            last: pasid,
+            ..self
+        })
+    }
+
     /// The range `0..=last`.
     #[inline]
     pub(crate) const fn up_to(last: Pasid) -> PasidRange {

@@ -20,7 +20,7 @@
 
 use crate::bitmap::{LEAF_PASIDS, WORD_BITS};
 use crate::pasid::Pasid;
-use crate::radix::{IN_PLACE, Leaf, NODE_PASIDS, Node, Part, Tree};
+use crate::radix::{ALL_LEAVES, IN_PLACE, Leaf, NODE_PASIDS, Node, Part, Tree};
 use crate::slot::Slot;
 use crate::sync::{Event, Mutation, Ordering, met, planted};
 use core::iter;
@@ -128,6 +128,13 @@ impl Request {
 #[inline(always)]
 const fn span(first: u32, last: u32) -> u64 {
     (u64::MAX >> (63 - last % 64)) & (u64::MAX << (first % 64))
+}
+
+/// What is not marked, from `first` on: the nodes of a tree or the leaves of a node, of which
+/// there are as many.
+#[inline(always)]
+pub(crate) const fn open_from(marks: u64, first: u32) -> u64 {
+    !marks & (ALL_LEAVES << (first % 64)) & ALL_LEAVES
 }
 
 /// The lowest bit of a word of marks.

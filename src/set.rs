@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! IOASID sets: pools of PASIDs with a scope, a range, a quota, and a policy.
 
-use crate::alloc::Found;
 use crate::attach::{Holder, sealed as attach};
 use crate::counted::Counted;
 #[cfg(doc)]
@@ -12,16 +11,21 @@ use crate::listing::Iter;
 use crate::observer::Observer;
 use crate::order::Policy;
 use crate::owned::{Owned, Ref};
-use crate::pasid::{Pasid, PasidWidth};
+use crate::pasid::PasidWidth;
+use crate::payload::Payload;
 use crate::pool::{Pool, sealed};
 use crate::range::PasidRange;
+use crate::reuse::{Flusher, Reuse};
 use crate::slot::Slot;
 use crate::source::Source;
 use crate::state::Sought;
 use crate::statistics::{QuotaStatistics, Statistics};
 use crate::table::Table;
 use core::fmt;
+use core::marker::PhantomData;
 use heap::sync::Arc;
+
+mod looking;
 
 /// On which tables the PASIDs of a set count.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +61,8 @@ pub struct SetConfig<'a> {
     pub(crate) policy: Policy,
     pub(crate) quota: Option<u32>,
     pub(crate) token: Option<u64>,
+    pub(crate) reuse: Reuse,
+    pub(crate) flusher: Option<Arc<dyn Flusher>>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
 }
 
@@ -71,6 +77,8 @@ impl<'a> SetConfig<'a> {
             policy: Policy::Lowest,
             quota: None,
             token: None,
+            reuse: Reuse::Immediate,
+            flusher: None,
             observer: None,
         }
     }
@@ -97,8 +105,8 @@ impl<'a> SetConfig<'a> {
         self
     }
 
-    /// The most PASIDs that the set may have at once, live, being freed, or about to be
-    /// allocated; 0 means none. A set with a quota counts, which costs each allocation
+    /// The most PASIDs that the set may have at once, live, being freed, awaiting a flush,
+    /// pinned, or about to be allocated; 0 means none. A set with a quota counts, which costs each allocation
     /// and each free a locked operation more. A quota above 2^21 - 1, which is more than
     /// there are PASIDs, is one of 2^21 - 1.
     #[must_use]
@@ -111,6 +119,38 @@ impl<'a> SetConfig<'a> {
     #[must_use]
     pub const fn token(mut self, token: u64) -> SetConfig<'a> {
         self.token = Some(token);
+        self
+    }
+
+    /// When the set's PASIDs may be allocated again.
+    ///
+    /// ```
+    /// use pasid::{Error, Flush, Pool, Reuse, Scope, SetConfig, Space, SpaceKind};
+    ///
+    /// let space = Space::new(SpaceKind::Global);
+    /// let config = SetConfig::new(Scope::Global).reuse(Reuse::AfterFlush);
+    /// let users = space.add_set(config)?;
+    /// let first = users.alloc(users.range(), 0)?.pasid(); // freed at once
+    /// assert_ne!(users.alloc(users.range(), 0)?.pasid(), first);
+    /// let freed = space.flush(|batch| {
+    ///     // ... the IOTLBs are invalidated, and the page requests drained ...
+    ///     assert_eq!(batch.count(), 2);
+    ///     Ok::<(), Error>(())
+    /// })?;
+    /// assert_eq!(freed, 2);
+    /// assert_eq!(users.alloc(users.range(), 0)?.pasid(), first);
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[must_use]
+    pub const fn reuse(mut self, reuse: Reuse) -> SetConfig<'a> {
+        self.reuse = reuse;
+        self
+    }
+
+    /// Who runs a flush when nothing is free but what awaits one; see [`Flusher`].
+    #[must_use]
+    pub fn flusher(mut self, flusher: Arc<dyn Flusher>) -> SetConfig<'a> {
+        self.flusher = Some(flusher);
         self
     }
 
@@ -131,6 +171,8 @@ impl fmt::Debug for SetConfig<'_> {
             .field("policy", &self.policy)
             .field("quota", &self.quota)
             .field("token", &self.token)
+            .field("reuse", &self.reuse)
+            .field("flusher", &self.flusher.is_some())
             .field("observer", &self.observer.is_some())
             .finish()
     }
@@ -145,6 +187,9 @@ impl fmt::Debug for SetConfig<'_> {
 /// space (the global sets, or the local sets of its table) answer [`Error::WrongSet`] for
 /// it; all others know neither its number nor its handle, and answer [`Error::NotFound`]
 /// and [`Error::Stale`].
+///
+/// Each PASID carries a payload of type `P` for its owner, a word unless the set was
+/// [added](crate::Space::add_set_of) as one of others: see [`Payload`].
 ///
 /// ```
 /// use pasid::{Error, PasidWidth, Pool, Scope, SetConfig, Space, SpaceKind, TableConfig};
@@ -172,14 +217,31 @@ impl fmt::Debug for SetConfig<'_> {
 /// # Ok::<(), Error>(())
 /// ```
 #[doc(alias = "ioasid_set")]
-#[derive(Clone)]
-pub struct IoasidSet {
+pub struct IoasidSet<P: Payload = u64> {
     source: Counted<Source>,
+    /// A set takes payloads in and gives them out. So a set of one type is none of
+    /// another, also where all values of the one are of the other too, as with functions
+    /// over lifetimes.
+    payload: PhantomData<fn(P) -> P>,
 }
 
-impl IoasidSet {
-    pub(crate) fn of(source: Counted<Source>) -> IoasidSet {
-        IoasidSet { source }
+impl<P: Payload> Clone for IoasidSet<P> {
+    fn clone(&self) -> IoasidSet<P> {
+        IoasidSet {
+            source: self.source.clone(),
+            payload: PhantomData,
+        }
+    }
+}
+
+impl<P: Payload> IoasidSet<P> {
+    /// # Safety
+    /// The source is one of such payloads.
+    pub(crate) unsafe fn of(source: Counted<Source>) -> IoasidSet<P> {
+        IoasidSet {
+            source,
+            payload: PhantomData,
+        }
     }
 
     pub(crate) fn source(&self) -> &Counted<Source> {
@@ -196,6 +258,11 @@ impl IoasidSet {
         self.source.policy()
     }
 
+    /// When the set's PASIDs may be allocated again.
+    pub fn reuse(&self) -> Reuse {
+        self.source.reuse()
+    }
+
     /// The set's token, if it was given one.
     pub fn token(&self) -> Option<u64> {
         self.source.token
@@ -203,25 +270,11 @@ impl IoasidSet {
 
     /// Whether both are handles of the same set.
     #[must_use]
-    pub fn is_same(&self, other: &IoasidSet) -> bool {
+    pub fn is_same(&self, other: &IoasidSet<P>) -> bool {
         self.source.ptr_eq(&other.source)
     }
 
     // ---- Data calls ----------------------------------------------------------------
-
-    /// Looks up who holds `pasid`, if it is this set's, and copies the owner's word,
-    /// which protects nothing behind it.
-    ///
-    /// Progress: wait-free, without a read-modify-write. Context: any.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::BeingFreed`] if it was revoked, also by
-    /// [`IoasidSet::close`], [`Error::WrongSet`], [`Error::Reserved`],
-    /// [`Error::DoesNotFit`]; [`Error::Closing`] if the set is just being closed.
-    #[inline]
-    pub fn find(&self, pasid: Pasid) -> Result<Found> {
-        self.source.find(pasid)
-    }
 
     /// Revokes an allocation of this set: nobody gets a new reference, and holders keep
     /// theirs. It gives back no reference. Revoking what is revoked is no error.
@@ -266,14 +319,8 @@ impl IoasidSet {
 
     // ---- Listing -----------------------------------------------------------------
 
-    /// The live allocations of this set in `range`, in ascending order.
-    ///
-    /// Safe beside everything else: what is live throughout is listed once, and
-    /// what is allocated or freed meanwhile may be listed or not.
-    ///
-    /// Progress: each step is wait-free, bounded by the memory in `range`. Context: any.
-    #[doc(alias = "ioasid_set_for_each_ioasid")]
-    pub fn iter(&self, range: PasidRange) -> Iter<'_> {
+    /// The live allocations in `range`, with the words that stand for their payloads.
+    pub(crate) fn listed(&self, range: PasidRange) -> Iter<'_> {
         let sought = Sought::ANY.in_set(self.source.index());
         let range = self.range().intersect(range);
         // The PASIDs of a closing set are not live, whatever their phase.
@@ -285,14 +332,14 @@ impl IoasidSet {
     ///
     /// Progress: wait-free, bounded by the memory in `range`. Context: any.
     pub fn count_live(&self, range: PasidRange) -> u32 {
-        self.iter(range).fold(0, |count, _| count + 1)
+        self.listed(range).fold(0, |count, _| count + 1)
     }
 
     /// What the set's quota counts, if it has one.
     ///
     /// Progress: wait-free. Context: any.
     pub fn quota(&self) -> Option<QuotaStatistics> {
-        let quota = self.source.quota.as_ref()?;
+        let quota = self.source.quota()?;
         Some(QuotaStatistics {
             limit: quota.limit(),
             used: quota.used(),
@@ -305,10 +352,12 @@ impl IoasidSet {
     ///
     /// Progress: wait-free, bounded by the memory of the set's range. Context: any.
     pub fn statistics(&self) -> Statistics {
-        let (live, freeing) = self.source.tally();
+        let tally = self.source.tally();
         Statistics {
-            live,
-            freeing,
+            live: tally.live,
+            freeing: tally.freeing,
+            waiting: tally.waiting,
+            pinned: tally.pinned,
             quota: self.quota(),
             failures: self.source.failures.read(),
         }
@@ -328,6 +377,10 @@ impl IoasidSet {
     /// revoked, and holders keep their references. When the last of them and the last handle are gone,
     /// the set is, and its quota is returned with the next control call of the space.
     /// Closing twice is no error.
+    ///
+    /// What awaits a flush then still does: keep a handle of the set, or of its table, until
+    /// that has been flushed. Without one nobody can any more: the set stays, and its numbers
+    /// stay out of use on all of its tables and for global sets.
     ///
     /// Progress: lock-free. Context: any.
     #[doc(alias = "ioasid_set_free")]
@@ -369,7 +422,7 @@ impl IoasidSet {
     }
 }
 
-impl fmt::Debug for IoasidSet {
+impl<P: Payload> fmt::Debug for IoasidSet<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IoasidSet")
             .field("range", &self.range())
@@ -380,7 +433,7 @@ impl fmt::Debug for IoasidSet {
     }
 }
 
-impl sealed::Sealed for &IoasidSet {
+impl<P: Payload> sealed::Sealed for &IoasidSet<P> {
     type Source = Source;
 
     #[inline(always)]
@@ -389,7 +442,7 @@ impl sealed::Sealed for &IoasidSet {
     }
 }
 
-impl sealed::Sealed for Arc<IoasidSet> {
+impl<P: Payload> sealed::Sealed for Arc<IoasidSet<P>> {
     type Source = Source;
 
     #[inline(always)]
@@ -398,22 +451,27 @@ impl sealed::Sealed for Arc<IoasidSet> {
     }
 }
 
-impl Pool for &IoasidSet {}
-impl Pool for Arc<IoasidSet> {}
+impl<P: Payload> Pool for &IoasidSet<P> {
+    type Payload = P;
+}
+
+impl<P: Payload> Pool for Arc<IoasidSet<P>> {
+    type Payload = P;
+}
 
 macro_rules! holder_of_set {
     ($holder:ident, $pool:ty) => {
-        impl attach::Holder for $holder<$pool> {
+        impl<P: Payload> attach::Holder for $holder<$pool> {
             fn held(&self) -> (&Counted<Source>, Handle, &Slot) {
                 (&self.pool().source, self.handle(), self.slot())
             }
         }
 
-        impl Holder for $holder<$pool> {}
+        impl<P: Payload> Holder for $holder<$pool> {}
     };
 }
 
-holder_of_set!(Owned, &IoasidSet);
-holder_of_set!(Owned, Arc<IoasidSet>);
-holder_of_set!(Ref, &IoasidSet);
-holder_of_set!(Ref, Arc<IoasidSet>);
+holder_of_set!(Owned, &IoasidSet<P>);
+holder_of_set!(Owned, Arc<IoasidSet<P>>);
+holder_of_set!(Ref, &IoasidSet<P>);
+holder_of_set!(Ref, Arc<IoasidSet<P>>);

@@ -7,6 +7,7 @@ use crate::claims::{Claims, Opposed, Side};
 use crate::contest::{Contest, Contested};
 use crate::counted::Counted;
 use crate::error::{Error, Result};
+use crate::groups::Groups;
 use crate::kind::SpaceKind;
 use crate::lock::ControlLock;
 use crate::pasid::{Pasid, PasidWidth};
@@ -20,6 +21,8 @@ use crate::status::Status;
 pub(crate) struct TableIds {
     pub(crate) ids: IdSpace,
     pub(crate) status: Status,
+    /// The groups that the table is a member of.
+    pub(crate) groups: Groups,
     /// The order in which a group takes the bits of its tables.
     pub(crate) number: u64,
 }
@@ -65,7 +68,7 @@ impl Shared {
     }
 
     /// The global PASIDs, where table sets take part in who holds one.
-    fn contested_globals(&self) -> Contest<'_, &Tree> {
+    pub(crate) fn contested_globals(&self) -> Contest<'_, &Tree> {
         Contest {
             members: &self.globals.tree,
             slots: &self.globals.tree,
@@ -79,6 +82,20 @@ impl Shared {
         Contest {
             members: &ids.tree,
             slots: &ids.tree,
+            claims: self.claims(),
+            side: Side::Local,
+        }
+    }
+
+    /// A group's PASIDs, with its own tree.
+    pub(crate) fn contested_group<'a>(
+        &'a self,
+        members: &'a [Counted<TableIds>],
+        own: &'a IdSpace,
+    ) -> Contest<'a, &'a [Counted<TableIds>]> {
+        Contest {
+            members,
+            slots: &own.tree,
             claims: self.claims(),
             side: Side::Local,
         }
@@ -299,7 +316,7 @@ impl Shared {
 
     /// Bytes of what has grown here.
     pub(crate) fn memory_bytes(&self) -> usize {
-        size_of::<Shared>() + self.globals.tree.memory_bytes() + self.claims.memory_bytes()
+        size_of::<Shared>() + self.globals.grown_bytes() + self.claims.memory_bytes()
     }
 }
 

@@ -8,6 +8,7 @@
 //! back after it wrote the dead state. So whoever acquires the next owner's word
 //! sees at least the dead state in the second load, and the generations differ.
 
+use crate::reuse::Reuse;
 use crate::state::{
     Left, OWN, Phase, REFERENCE, REFERENCES_LAST, Refusal, SetIndex, Sought, State,
 };
@@ -15,6 +16,7 @@ use crate::sync::{AtomicU64, Mutation, Ordering, fence, mutated, planted, unless
 
 #[cfg(loom)]
 mod mutants;
+mod pinning;
 mod seizing;
 
 pub(crate) use seizing::Taken;
@@ -57,7 +59,8 @@ impl Slot {
         // Relaxed: the taker of the bit acquired the state that the last holder
         // left before giving the bit back (I2, I4).
         let dead = State(self.state.load(Ordering::Relaxed));
-        debug_assert!(dead.is(Phase::Dead) && dead.references() == 0 || mutated());
+        debug_assert!(dead.is(Phase::Dead) || mutated());
+        debug_assert!(dead.references() == 0 || mutated());
         // Release: pairs with the acquire load of the word in `find`. See the
         // head of this file.
         self.word
@@ -148,7 +151,7 @@ impl Slot {
     ///
     /// Wait-free.
     #[inline(always)]
-    pub(crate) fn drop_held(&self) -> Left {
+    pub(crate) fn drop_held(&self, reuse: Reuse) -> Left {
         // Release: pairs with the acquire fence below, of whoever is last: what
         // this holder did comes before the end of the allocation.
         let ordering = unless(Mutation::PutRelaxed, Ordering::Release);
@@ -159,7 +162,10 @@ impl Slot {
         }
         // Acquire: pairs with the releases of all who gave their references back.
         fence(Ordering::Acquire);
-        let ended = State::ended(state.generation());
+        if state.is_pinned() {
+            return self.end_pinned(state, reuse);
+        }
+        let ended = state.after_last(reuse);
         // Release: pairs with the acquire of `state`: who sees the allocation ended
         // sees what its holders did. Nobody else writes the state now (I6), and for
         // the next owner the bit would do, which the caller gives back with release.
@@ -169,16 +175,17 @@ impl Slot {
     }
 
     /// Gives back a reference to the allocation that is meant, checked.
-    pub(crate) fn put(&self, sought: Sought) -> Result<Left, Refusal> {
+    pub(crate) fn put(&self, sought: Sought, reuse: Reuse) -> Result<Left, Refusal> {
         // AcqRel: release pairs with the acquire of whoever ends the allocation;
         // acquire, if that is this call, with the releases of all other puts.
         let (_, next) = self.advance(self.state(), Ordering::AcqRel, |state| {
             state.of(sought)?;
-            // The own reference is given back by `free` alone.
-            if state.references() == u64::from(state.own()) {
+            // The own reference is given back by `free` alone. A kept slot says *own*
+            // without any.
+            if state.references() <= u64::from(state.own()) {
                 return Err(Refusal::NotLive);
             }
-            Ok(state.less_one())
+            Ok(state.less_one(reuse))
         })?;
         Ok(Left::after(next))
     }
@@ -186,19 +193,25 @@ impl Slot {
     /// Revokes the allocation that is meant and gives back its own reference, if that is
     /// still held.
     #[inline(always)]
-    pub(crate) fn free(&self, sought: Sought) -> Result<Left, Refusal> {
-        self.free_from(self.state(), sought)
+    pub(crate) fn free(&self, sought: Sought, reuse: Reuse) -> Result<Left, Refusal> {
+        self.free_from(self.state(), sought, reuse)
     }
 
     /// The same, for the owner: nobody else will often be there, so it guesses that
     /// and spares the load.
     #[inline(always)]
-    pub(crate) fn free_owned(&self, generation: u32, set: SetIndex) -> Result<Left, Refusal> {
-        self.free_from(State::allocated(generation, set), Sought::of(generation))
+    pub(crate) fn free_owned(
+        &self,
+        generation: u32,
+        set: SetIndex,
+        reuse: Reuse,
+    ) -> Result<Left, Refusal> {
+        let guess = State::allocated(generation, set);
+        self.free_from(guess, Sought::of(generation), reuse)
     }
 
     #[inline(always)]
-    fn free_from(&self, current: State, sought: Sought) -> Result<Left, Refusal> {
+    fn free_from(&self, current: State, sought: Sought, reuse: Reuse) -> Result<Left, Refusal> {
         #[cfg(loom)]
         let judged_early = self.own_judged_early();
         // AcqRel: acquire and release as in `put`.
@@ -207,12 +220,12 @@ impl Slot {
             if state.references() == 0 {
                 return Err(Refusal::NotLive);
             }
-            let revoked = state.with_phase(Phase::Freeing);
+            let revoked = state.revoked();
             let own = state.own();
             #[cfg(loom)]
             let own = judged_early.unwrap_or(own);
             if own {
-                Ok(State(revoked.0 & !OWN).less_one())
+                Ok(State(revoked.0 & !OWN).less_one(reuse))
             } else {
                 Ok(revoked)
             }
@@ -230,10 +243,10 @@ impl Slot {
             state.of(sought)?;
             match state.references() {
                 0 => Err(Refusal::NotLive),
-                _ => Ok(state.with_phase(Phase::Freeing)),
+                _ => Ok(state.revoked()),
             }
         })
-        .map(|(before, _)| before.is(Phase::Live))
+        .map(|(before, _)| before.live().is_ok())
     }
 
     /// Makes the own reference one like any other, for the owner.
@@ -331,26 +344,38 @@ mod tests {
     fn the_own_reference_goes_once() {
         let slot = live(1);
         assert_eq!(slot.get(Sought::of(0)), Ok(0));
-        assert_eq!(slot.free(Sought::of(0)), Ok(Left::Held));
+        assert_eq!(slot.free(Sought::of(0), Reuse::Immediate), Ok(Left::Held));
         // Freed again: only revokes, and takes nobody else's reference.
-        assert_eq!(slot.free(Sought::of(0)), Ok(Left::Held));
+        assert_eq!(slot.free(Sought::of(0), Reuse::Immediate), Ok(Left::Held));
         assert_eq!(slot.get(Sought::ANY), Err(Refusal::BeingFreed));
         assert_eq!(slot.find(Sought::ANY), Err(Refusal::BeingFreed));
-        assert_eq!(slot.drop_held(), Left::Nothing);
-        assert_eq!(slot.free(Sought::of(0)), Err(Refusal::NotLive));
+        assert_eq!(slot.drop_held(Reuse::Immediate), Left::Nothing);
+        assert_eq!(
+            slot.free(Sought::of(0), Reuse::Immediate),
+            Err(Refusal::NotLive)
+        );
         assert_eq!(slot.state(), State::new(1, Phase::Dead));
     }
 
     #[test]
     fn a_put_by_handle_never_takes_the_own_reference() {
         let slot = live(1);
-        assert_eq!(slot.put(Sought::of(0)), Err(Refusal::NotLive));
+        assert_eq!(
+            slot.put(Sought::of(0), Reuse::Immediate),
+            Err(Refusal::NotLive)
+        );
         assert_eq!(slot.get(Sought::ANY), Ok(0));
-        assert_eq!(slot.put(Sought::of(0)), Ok(Left::Held));
-        assert_eq!(slot.put(Sought::of(0)), Err(Refusal::NotLive));
+        assert_eq!(slot.put(Sought::of(0), Reuse::Immediate), Ok(Left::Held));
+        assert_eq!(
+            slot.put(Sought::of(0), Reuse::Immediate),
+            Err(Refusal::NotLive)
+        );
         slot.disown();
-        assert_eq!(slot.put(Sought::of(0)), Ok(Left::Nothing));
-        assert_eq!(slot.put(Sought::of(0)), Err(Refusal::NotLive));
+        assert_eq!(slot.put(Sought::of(0), Reuse::Immediate), Ok(Left::Nothing));
+        assert_eq!(
+            slot.put(Sought::of(0), Reuse::Immediate),
+            Err(Refusal::NotLive)
+        );
     }
 
     #[test]
@@ -359,7 +384,10 @@ mod tests {
         assert_eq!(slot.revoke(Sought::of(0)), Ok(true));
         assert_eq!(slot.revoke(Sought::of(0)), Ok(false));
         assert_eq!(slot.state().references(), 1);
-        assert_eq!(slot.free(Sought::of(0)), Ok(Left::Nothing));
+        assert_eq!(
+            slot.free(Sought::of(0), Reuse::Immediate),
+            Ok(Left::Nothing)
+        );
         assert_eq!(slot.revoke(Sought::of(0)), Err(Refusal::NotLive));
     }
 
@@ -368,8 +396,14 @@ mod tests {
         let slot = live(1);
         let before = slot.state();
         assert_eq!(slot.get(Sought::of(1)), Err(Refusal::NotLive));
-        assert_eq!(slot.put(Sought::of(1)), Err(Refusal::NotLive));
-        assert_eq!(slot.free(Sought::of(1)), Err(Refusal::NotLive));
+        assert_eq!(
+            slot.put(Sought::of(1), Reuse::Immediate),
+            Err(Refusal::NotLive)
+        );
+        assert_eq!(
+            slot.free(Sought::of(1), Reuse::Immediate),
+            Err(Refusal::NotLive)
+        );
         assert_eq!(slot.revoke(Sought::of(1)), Err(Refusal::NotLive));
         assert_eq!(slot.state(), before);
     }
@@ -384,17 +418,20 @@ mod tests {
         let wrong = Sought::of(0).in_set(others);
         assert_eq!(slot.get(wrong), Err(Refusal::WrongSet));
         assert_eq!(slot.find(wrong), Err(Refusal::WrongSet));
-        assert_eq!(slot.put(wrong), Err(Refusal::WrongSet));
+        assert_eq!(slot.put(wrong, Reuse::Immediate), Err(Refusal::WrongSet));
         assert_eq!(slot.revoke(wrong), Err(Refusal::WrongSet));
-        assert_eq!(slot.free(wrong), Err(Refusal::WrongSet));
+        assert_eq!(slot.free(wrong, Reuse::Immediate), Err(Refusal::WrongSet));
         assert_eq!(slot.state(), state);
         assert_eq!(
             slot.get(Sought::of(1).in_set(others)),
             Err(Refusal::NotLive)
         );
         assert_eq!(slot.get(Sought::ANY.in_set(ours)), Ok(0));
-        assert_eq!(slot.drop_held(), Left::Held);
-        assert_eq!(slot.free_owned(0, ours), Ok(Left::Nothing));
+        assert_eq!(slot.drop_held(Reuse::Immediate), Left::Held);
+        assert_eq!(
+            slot.free_owned(0, ours, Reuse::Immediate),
+            Ok(Left::Nothing)
+        );
         assert_eq!(slot.get(wrong), Err(Refusal::NotLive));
     }
 
@@ -406,7 +443,7 @@ mod tests {
         assert_eq!(slot.get(Sought::ANY), Err(Refusal::TooManyReferences));
         assert_eq!(slot.hold(), Err(Refusal::TooManyReferences));
         assert_eq!(slot.state(), full);
-        assert_eq!(slot.drop_held(), Left::Held);
+        assert_eq!(slot.drop_held(Reuse::Immediate), Left::Held);
         assert_eq!(slot.hold(), Ok(()));
         assert_eq!(slot.state(), full);
     }
@@ -415,14 +452,14 @@ mod tests {
     fn a_slot_out_of_generations_is_retired_by_each_way_to_end() {
         let last = State::allocated(u32::MAX, SetIndex::NONE);
         let ends: [fn(&Slot) -> Left; 3] = [
-            |slot| slot.free(Sought::of(u32::MAX)).unwrap(),
+            |slot| slot.free(Sought::of(u32::MAX), Reuse::Immediate).unwrap(),
             |slot| {
                 slot.disown();
-                slot.put(Sought::of(u32::MAX)).unwrap()
+                slot.put(Sought::of(u32::MAX), Reuse::Immediate).unwrap()
             },
             |slot| {
                 slot.disown();
-                slot.drop_held()
+                slot.drop_held(Reuse::Immediate)
             },
         ];
         for end in ends {
@@ -432,11 +469,17 @@ mod tests {
             assert_eq!(slot.state(), State::new(u32::MAX, Phase::Retired));
             assert_eq!(slot.get(Sought::ANY), Err(Refusal::NotLive));
             assert_eq!(slot.find(Sought::ANY), Err(Refusal::NotLive));
-            assert_eq!(slot.free(Sought::of(u32::MAX)), Err(Refusal::NotLive));
+            assert_eq!(
+                slot.free(Sought::of(u32::MAX), Reuse::Immediate),
+                Err(Refusal::NotLive)
+            );
         }
         let slot = Slot::new(u32::MAX - 1, false);
         slot.publish(SetIndex::NONE, 0);
-        assert_eq!(slot.free(Sought::of(u32::MAX - 1)), Ok(Left::Nothing));
+        assert_eq!(
+            slot.free(Sought::of(u32::MAX - 1), Reuse::Immediate),
+            Ok(Left::Nothing)
+        );
     }
 
     #[test]
@@ -444,7 +487,10 @@ mod tests {
         let slot = Slot::new(7, true);
         assert_eq!(slot.get(Sought::ANY), Err(Refusal::Reserved));
         assert_eq!(slot.find(Sought::ANY), Err(Refusal::Reserved));
-        assert_eq!(slot.free(Sought::of(7)), Err(Refusal::NotLive));
+        assert_eq!(
+            slot.free(Sought::of(7), Reuse::Immediate),
+            Err(Refusal::NotLive)
+        );
         assert_eq!(slot.unreserve(), Ok(()));
         assert_eq!(slot.unreserve(), Err(Refusal::NotLive));
         assert_eq!(slot.publish(SetIndex::NONE, 1), 7);

@@ -12,28 +12,36 @@ use crate::alloc::{Found, IdSpace, refused, refused_handle};
 use crate::claims::Side;
 use crate::contest::Contest;
 use crate::counted::Counted;
+use crate::credits::QuotaRef;
 use crate::error::{Error, Result};
 use crate::grant::{Allocate, Grant};
+use crate::groups::GroupIds;
 use crate::handle::Handle;
 use crate::listing::Iter;
 use crate::lock::ControlLock;
 use crate::observer::Observer;
 use crate::order::{Order, Policy};
 use crate::pasid::{Pasid, PasidWidth};
+use crate::payload::Kind;
 use crate::quota::{LIMIT_LAST, Quota};
 use crate::radix::Tree;
 use crate::range::PasidRange;
+use crate::reuse::{Flusher, Reuse};
 use crate::shared::{Shared, TableIds};
 use crate::slot::Slot;
 use crate::state::{Refusal, SetIndex, Sought};
 use crate::statistics::Failures;
 use crate::sync::{AtomicPtr, AtomicU32, Mutation, Ordering, fence_totally, planted};
-use heap::boxed::Box;
 use heap::sync::Arc;
 use heap::vec::Vec;
 
 mod allocating;
+mod disposing;
 mod freeing;
+mod joining;
+mod memory;
+mod tally;
+mod waiting;
 
 /// Where a set's PASIDs count.
 ///
@@ -48,8 +56,20 @@ pub(crate) enum Reach {
     /// own, because a PASID has one state and not one for each table.
     Group {
         members: Vec<Counted<TableIds>>,
-        own: Box<IdSpace>,
+        own: Counted<GroupIds>,
     },
+}
+
+impl Reach {
+    /// Where the slots are.
+    #[inline(always)]
+    pub(crate) fn ids<'a>(&'a self, shared: &'a Shared) -> &'a IdSpace {
+        match self {
+            Reach::Global => &shared.globals,
+            Reach::Local(table) => &table.ids,
+            Reach::Group { own, .. } => &own.ids,
+        }
+    }
 }
 
 /// How a set's PASIDs are taken.
@@ -73,6 +93,8 @@ enum Usual {
     Local,
     /// The claim and the bit of a global set.
     Global,
+    /// Nothing but the state, and that the PASID awaits a flush.
+    Waiting,
     /// Not usual.
     No,
 }
@@ -88,6 +110,8 @@ pub struct Source {
     frees: Usual,
     /// Told apart from the other sets of the same slots by this.
     index: SetIndex,
+    /// Of what payloads it is.
+    pub(crate) kind: Kind,
     closing: AtomicU32,
     first: u32,
     last: u32,
@@ -95,7 +119,9 @@ pub struct Source {
     /// What the set may hand out, in ascending order: its range without what is reserved.
     pieces: Vec<PasidRange>,
     pub(crate) token: Option<u64>,
-    pub(crate) quota: Option<Quota>,
+    quota: Option<QuotaRef>,
+    reuse: Reuse,
+    flusher: Option<Arc<dyn Flusher>>,
     observer: Option<Arc<dyn Observer>>,
     pub(crate) failures: Failures,
     /// The next in the list of a table's graveyard, once no reference is left.
@@ -108,10 +134,13 @@ pub struct Source {
 pub(crate) struct Parts {
     pub(crate) reach: Reach,
     pub(crate) index: SetIndex,
+    pub(crate) kind: Kind,
     pub(crate) pieces: Vec<PasidRange>,
     pub(crate) policy: Policy,
     pub(crate) token: Option<u64>,
-    pub(crate) quota: Option<u32>,
+    pub(crate) quota: Option<QuotaRef>,
+    pub(crate) reuse: Reuse,
+    pub(crate) flusher: Option<Arc<dyn Flusher>>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
 }
 
@@ -123,12 +152,19 @@ impl Source {
             (_, Some(_)) => Way::Claimed,
             (_, None) => Way::Plain,
         };
-        let counts = parts.quota.is_some() || parts.observer.is_some();
-        let frees = match (way, &parts.reach) {
+        let told = parts.observer.is_some() || parts.kind.dispose.is_some();
+        let counts = parts.quota.is_some() || told;
+        let allocates = match (way, &parts.reach) {
             (Way::Plain, _) if !counts => Usual::Plain,
             (Way::Claimed, Reach::Global) if !counts => Usual::Global,
             (Way::Claimed, _) if !counts => Usual::Local,
             _ => Usual::No,
+        };
+        // What awaits a flush gives nothing back yet, not even a credit.
+        let frees = match parts.reuse {
+            Reuse::AfterFlush if !told => Usual::Waiting,
+            Reuse::AfterFlush => Usual::No,
+            Reuse::Immediate => allocates,
         };
         let lowest = parts.policy == Policy::Lowest && parts.pieces.len() == 1;
         let ends = (parts.pieces.first(), parts.pieces.last());
@@ -140,16 +176,19 @@ impl Source {
             shared,
             reach: parts.reach,
             way,
-            allocates: if lowest { frees } else { Usual::No },
+            allocates: if lowest { allocates } else { Usual::No },
             frees,
             index: parts.index,
+            kind: parts.kind,
             closing: AtomicU32::new(0),
             first,
             last,
             order: Order::new(parts.policy),
             pieces: parts.pieces,
             token: parts.token,
-            quota: parts.quota.map(Quota::new),
+            quota: parts.quota,
+            reuse: parts.reuse,
+            flusher: parts.flusher,
             observer: parts.observer,
             failures: Failures::new(),
             buried_before: AtomicPtr::new(core::ptr::null_mut()),
@@ -173,9 +212,19 @@ impl Source {
         self.order.policy()
     }
 
+    pub(crate) fn reuse(&self) -> Reuse {
+        self.reuse
+    }
+
+    /// The set's quota, if it has one.
+    #[inline(always)]
+    pub(crate) fn quota(&self) -> Option<&Quota> {
+        self.quota.as_ref().map(QuotaRef::quota)
+    }
+
     /// Changes the quota, with the difference out of the space's capacity.
     pub(crate) fn set_quota(&self, limit: u32) -> Result<()> {
-        let quota = self.quota.as_ref().ok_or(Error::NoQuota)?;
+        let quota = self.quota().ok_or(Error::NoQuota)?;
         let limit = limit.min(LIMIT_LAST);
         if self.is_closing() {
             return Err(Error::Closing);
@@ -204,7 +253,7 @@ impl Source {
 
     /// How many PASIDs of a space's capacity the set keeps for itself.
     pub(crate) fn share(&self) -> u32 {
-        match &self.quota {
+        match self.quota() {
             Some(quota) => quota.limit(),
             None => self.pieces.iter().map(|piece| piece.count()).sum(),
         }
@@ -219,11 +268,7 @@ impl Source {
     /// Where the slots are.
     #[inline(always)]
     pub(crate) fn ids(&self) -> &IdSpace {
-        match &self.reach {
-            Reach::Global => &self.shared.globals,
-            Reach::Local(table) => &table.ids,
-            Reach::Group { own, .. } => own,
-        }
+        self.reach.ids(&self.shared)
     }
 
     /// Whether the set's PASIDs count on that table.
@@ -263,11 +308,10 @@ impl Source {
         }
     }
 
-    /// The same where they do, for a caller who knows the side.
+    /// The same where they do, for a caller who knows the side and the tree.
     #[inline(always)]
-    fn claimed_by(&self, side: Side) -> Contest<'_, &Tree> {
+    fn claimed_by<'a>(&'a self, side: Side, tree: &'a Tree) -> Contest<'a, &'a Tree> {
         debug_assert!(self.way == Way::Claimed);
-        let tree = &self.ids().tree;
         Contest {
             members: tree,
             slots: tree,
@@ -291,14 +335,9 @@ impl Source {
     fn grouped<'a>(
         &'a self,
         members: &'a [Counted<TableIds>],
-        own: &'a IdSpace,
+        own: &'a GroupIds,
     ) -> Contest<'a, &'a [Counted<TableIds>]> {
-        Contest {
-            members,
-            slots: &own.tree,
-            claims: self.shared.claims(),
-            side: Side::Local,
-        }
+        self.shared.contested_group(members, &own.ids)
     }
 
     // ---- Closing ---------------------------------------------------------------
@@ -313,6 +352,9 @@ impl Source {
     pub(crate) fn close(&self) {
         // Release: pairs with `is_closing`.
         self.closing.store(1, Ordering::Release);
+        if let Reach::Group { own, .. } = &self.reach {
+            own.close();
+        }
         // Puts the flag before the look at the PASIDs; pairs with the fence of `publish`.
         // So whoever is not refused is found, and told revoked now.
         fence_totally();
@@ -339,29 +381,6 @@ impl Source {
                     members.iter().any(|table| table.status.see().is_closing())
                 }
             }
-    }
-
-    /// Whether no PASID of the set is held in any phase.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.tally() == (0, 0)
-    }
-
-    /// How many PASIDs of the set are live, and how many are being freed.
-    pub(crate) fn tally(&self) -> (u32, u32) {
-        let closing = self.is_closing();
-        let mut held = Iter::new(self.ids(), self.range(), Sought::ANY);
-        let (mut live, mut freeing) = (0, 0);
-        while let Some((_, slot)) = held.next_held() {
-            let state = slot.state();
-            if state.references() > 0 && state.set() == self.index {
-                if state.live().is_ok() && !closing {
-                    live += 1;
-                } else {
-                    freeing += 1;
-                }
-            }
-        }
-        (live, freeing)
     }
 
     // ---- Telling ---------------------------------------------------------------
@@ -441,44 +460,6 @@ impl Source {
             return Err(Error::Closing);
         }
         Ok(Grant { handle, slot })
-    }
-
-    // ---- Memory ------------------------------------------------------------------
-
-    /// Puts memory in place for `range`, wherever an allocation of it may look.
-    pub(crate) fn preload(&self, range: PasidRange) -> Result<usize> {
-        let (first, last) = self.request(range)?;
-        let before = self.memory_bytes();
-        let complete = match &self.reach {
-            Reach::Group { members, own } => self.grouped(members, own).preload(first, last),
-            _ => self.claimed().preload(first, last),
-        };
-        if complete {
-            Ok(self.memory_bytes().saturating_sub(before))
-        } else {
-            Err(Error::OutOfMemory)
-        }
-    }
-
-    /// Bytes of the set itself, and of a group's own slots.
-    pub(crate) fn own_bytes(&self) -> usize {
-        let slots = match &self.reach {
-            Reach::Global | Reach::Local(_) => 0,
-            Reach::Group { own, .. } => own.memory_bytes(),
-        };
-        size_of::<Source>() + slots
-    }
-
-    fn memory_bytes(&self) -> usize {
-        let tables = match &self.reach {
-            Reach::Global => 0,
-            Reach::Local(table) => table.ids.memory_bytes(),
-            Reach::Group { members, own } => {
-                let members = members.iter().map(|table| table.ids.memory_bytes());
-                own.memory_bytes() + members.sum::<usize>()
-            }
-        };
-        tables + self.shared.memory_bytes()
     }
 }
 

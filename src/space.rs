@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The space: all tables of one machine, and the global PASIDs that span them.
 
-use crate::alloc::RESERVED_BY_DEFAULT;
 use crate::counted::Counted;
 use crate::error::{Error, Result};
 use crate::kind::SpaceKind;
@@ -9,19 +8,20 @@ use crate::link::{Link, boxed};
 use crate::lists;
 use crate::lock::ControlLock;
 use crate::pasid::{Pasid, PasidWidth};
+use crate::payload::{Kind, Payload};
 use crate::range::PasidRange;
-use crate::set::{IoasidSet, Scope, SetConfig};
+use crate::set::{IoasidSet, SetConfig};
 use crate::shared::Shared;
-use crate::source::{Parts, Reach, Source};
-use crate::state::SetIndex;
-use crate::sync::{Mutation, const_unless_loom, planted};
+use crate::source::Source;
 use crate::table::{Table, TableConfig};
 use core::fmt;
 use heap::vec::Vec;
 
+mod building;
 mod meaning;
+mod registry;
 
-use meaning::{pieces, reach};
+use registry::Registry;
 
 /// All PASID tables of one machine, or of one virtual machine, and the global PASIDs that
 /// span them.
@@ -63,70 +63,7 @@ struct Inner {
     registry: ControlLock<Registry>,
 }
 
-/// The tables and sets that are there. What is closed and gone is forgotten by the next
-/// control call, so that no data call frees memory while the space is there.
-struct Registry {
-    tables: Vec<Table>,
-    sets: Vec<IoasidSet>,
-    tables_made: u64,
-}
-
 impl Space {
-    const_unless_loom! {
-        /// A space of that kind in which PASID 0 is reserved.
-        pub fn new(kind: SpaceKind) -> Space {
-            Space::with_reserved(kind, RESERVED_BY_DEFAULT)
-        }
-    }
-
-    const_unless_loom! {
-        /// A space in which the PASIDs in `reserved` are reserved on every table, and 0 is
-        /// not unless it is among them. Ranges may overlap.
-        ///
-        /// ```
-        /// use pasid::{Error, Pasid, PasidRange, Pool, Scope, SetConfig, Space, SpaceKind};
-        ///
-        /// const RESERVED: &[PasidRange] = &[PasidRange::single(Pasid::from_u16(1))];
-        /// let space = Space::with_reserved(SpaceKind::Global, RESERVED);
-        /// let users = space.add_set(SetConfig::new(Scope::Global))?;
-        /// let first = users.alloc(users.range(), 0)?;
-        /// let second = users.alloc(users.range(), 0)?;
-        /// assert_eq!((first.pasid().get(), second.pasid().get()), (0, 2));
-        /// # Ok::<(), Error>(())
-        /// ```
-        pub fn with_reserved(kind: SpaceKind, reserved: &'static [PasidRange]) -> Space {
-            Space {
-                kind,
-                reserved,
-                capacity: None,
-                inner: Link::vacant(),
-            }
-        }
-    }
-
-    /// The same space with a capacity: the most PASIDs that all of its sets together may
-    /// have. Each set reserves its quota out of it when it is added; one without a quota
-    /// reserves as many PASIDs as its range has.
-    ///
-    /// For a new space: once there is a table or a set it has no effect.
-    ///
-    /// ```
-    /// use pasid::{Error, Scope, SetConfig, Space, SpaceKind};
-    ///
-    /// let space = Space::new(SpaceKind::Global).with_capacity(100);
-    /// let set = space.add_set(SetConfig::new(Scope::Global).quota(60))?;
-    /// let more = SetConfig::new(Scope::Global).quota(50);
-    /// assert_eq!(space.add_set(more.clone()).err(), Some(Error::CapacityExceeded { left: 40 }));
-    /// set.set_quota(50)?;
-    /// assert!(space.add_set(more).is_ok());
-    /// # Ok::<(), Error>(())
-    /// ```
-    #[must_use]
-    pub const fn with_capacity(mut self, capacity: u32) -> Space {
-        self.capacity = Some(capacity);
-        self
-    }
-
     /// Which sets the space is for.
     pub const fn kind(&self) -> SpaceKind {
         self.kind
@@ -164,12 +101,13 @@ impl Space {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn tables(&self) -> Result<Vec<Table>> {
-        self.listed(|registry| &registry.tables, |table| !table.is_closing())
+        let open = |table: &Table| (!table.is_closing()).then(|| table.clone());
+        self.listed(|registry| &registry.tables, open)
     }
 
     // ---- Sets --------------------------------------------------------------------
 
-    /// Adds a set.
+    /// Adds a set whose PASIDs carry a word.
     ///
     /// # Errors
     /// [`Error::WrongKind`] if the space is not for sets of that scope;
@@ -180,32 +118,75 @@ impl Space {
     /// [`Error::TooManySets`], [`Error::OutOfMemory`]. Nothing is changed then.
     #[doc(alias = "ioasid_set_alloc")]
     pub fn add_set(&self, config: SetConfig<'_>) -> Result<IoasidSet> {
+        self.add_set_of(config)
+    }
+
+    /// Adds a set whose PASIDs carry a payload of that type: see [`Payload`].
+    ///
+    /// # Errors
+    /// As [`Space::add_set`].
+    pub fn add_set_of<P: Payload>(&self, config: SetConfig<'_>) -> Result<IoasidSet<P>> {
+        let source = self.add_source(config, Kind::of::<P>())?;
+        // SAFETY: built for payloads of this type.
+        Ok(unsafe { IoasidSet::of(source) })
+    }
+
+    fn add_source(&self, config: SetConfig<'_>, kind: Kind) -> Result<Counted<Source>> {
         let inner = self.inner()?;
         inner.forget_gone();
-        // Outlives the lock: if the set is refused, the observer is dropped here, and may
-        // make control calls.
-        let _observer = config.observer.clone();
+        // Outlive the lock: if the set is refused, they are dropped here, and may make
+        // control calls.
+        let _told = (config.observer.clone(), config.flusher.clone());
         inner
             .registry
-            .with(|registry| registry.add_set(&inner.shared, config))
+            .with(|registry| registry.add_set(&inner.shared, config, kind))
     }
 
-    /// The open set with that token.
+    /// The open set with that token, if its PASIDs carry words.
     #[doc(alias = "ioasid_find_mm_set")]
     pub fn find_set(&self, token: u64) -> Option<IoasidSet> {
-        let inner = self.inner.follow()?;
-        inner.forget_gone();
-        inner
-            .registry
-            .with(|registry| registry.open_set(token).cloned())
+        self.find_set_of(token)
     }
 
-    /// The sets that are open, in the order in which they were added.
+    /// The open set with that token, if its payloads are of that very type. A token names
+    /// one open set, of whatever type.
+    ///
+    /// ```
+    /// use pasid::{Error, Scope, SetConfig, Space, SpaceKind};
+    ///
+    /// let space = Space::new(SpaceKind::Global);
+    /// let set = space.add_set_of::<()>(SetConfig::new(Scope::Global).token(7))?;
+    /// assert!(space.find_set_of::<()>(7).is_some_and(|found| found.is_same(&set)));
+    /// assert!(space.find_set(7).is_none());
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn find_set_of<P: Payload>(&self, token: u64) -> Option<IoasidSet<P>> {
+        let inner = self.inner.follow()?;
+        inner.forget_gone();
+        let find = |registry: &mut Registry| registry.open_set(token).cloned();
+        typed(inner.registry.with(find)?)
+    }
+
+    /// The sets that are open and whose PASIDs carry words, in the order in which they
+    /// were added.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn sets(&self) -> Result<Vec<IoasidSet>> {
-        self.listed(|registry| &registry.sets, |set| !set.is_closing())
+        self.sets_of()
+    }
+
+    /// The sets that are open and whose payloads are of that very type, in the order in
+    /// which they were added.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn sets_of<P: Payload>(&self) -> Result<Vec<IoasidSet<P>>> {
+        let open = |set: &Counted<Source>| match set.is_closing() {
+            true => None,
+            false => typed(set.clone()),
+        };
+        self.listed(|registry| &registry.sets, open)
     }
 
     // ---- Reservations, capacity and memory -----------------------------------------
@@ -251,7 +232,8 @@ impl Space {
         Some(total - reserved)
     }
 
-    /// Bytes of memory in use by the space and its tables and sets.
+    /// Bytes of memory in use by the space and its tables and sets, without what a fault in
+    /// flight keeps of groups that are gone.
     pub fn memory_bytes(&self) -> usize {
         let Some(inner) = self.inner.follow() else {
             return size_of::<Space>();
@@ -260,9 +242,14 @@ impl Space {
         inner.forget_gone();
         inner.registry.with(|registry| {
             let tables = registry.tables.iter().map(Table::memory_bytes);
-            let sets = registry.sets.iter().map(|set| set.source().own_bytes());
+            let sets = registry.sets.iter().map(|set| set.own_bytes());
             own + tables.sum::<usize>() + sets.sum::<usize>()
         })
+    }
+
+    /// What the tables and sets have in common, once there are any.
+    pub(crate) fn shared(&self) -> Option<&Counted<Shared>> {
+        self.inner.follow().map(|inner| &inner.shared)
     }
 
     fn inner(&self) -> Result<&Inner> {
@@ -285,11 +272,12 @@ impl Space {
         Ok(self.inner.publish(inner))
     }
 
-    fn listed<T: Clone>(
+    /// Those of what is in the registry that `open` makes something of.
+    fn listed<T, U>(
         &self,
         of: impl FnOnce(&Registry) -> &Vec<T>,
-        open: impl Fn(&T) -> bool,
-    ) -> Result<Vec<T>> {
+        open: impl Fn(&T) -> Option<U>,
+    ) -> Result<Vec<U>> {
         let mut listed = Vec::new();
         let Some(inner) = self.inner.follow() else {
             return Ok(listed);
@@ -299,8 +287,8 @@ impl Space {
             let all = of(registry);
             let room = listed.try_reserve_exact(all.len());
             room.map_err(|_| Error::OutOfMemory)?;
-            for one in all.iter().filter(|&one| open(one)) {
-                lists::push(&mut listed, one.clone())?;
+            for one in all.iter().filter_map(open) {
+                lists::push(&mut listed, one)?;
             }
             Ok(listed)
         })
@@ -308,7 +296,8 @@ impl Space {
 }
 
 impl Inner {
-    /// Forgets the sets and tables that are closed and gone. Each is dropped after the
+    /// Forgets the sets and tables that are closed and gone, and what is left of groups
+    /// that went while faults looked at them. Each is dropped after the
     /// lock is given back, since its observer may be dropped with it.
     fn forget_gone(&self) {
         while let Some(set) = self.registry.with(Registry::take_gone_set) {
@@ -317,115 +306,17 @@ impl Inner {
         while let Some(table) = self.registry.with(Registry::take_gone_table) {
             drop(table);
         }
+        let tables = |registry: &mut Registry| {
+            registry.tables.iter().for_each(Table::forget_groups);
+        };
+        self.registry.with(tables);
     }
 }
 
-impl Registry {
-    fn open_set(&self, token: u64) -> Option<&IoasidSet> {
-        let mut open = self.sets.iter().filter(|set| !set.is_closing());
-        open.find(|set| set.token() == Some(token))
-    }
-
-    fn add_set(&mut self, shared: &Counted<Shared>, config: SetConfig<'_>) -> Result<IoasidSet> {
-        if let Some(token) = config.token {
-            if self.open_set(token).is_some() {
-                return Err(Error::TokenInUse { token });
-            }
-        }
-        let reach = reach(shared, config.scope)?;
-        let width = match &reach {
-            Reach::Global => PasidWidth::MAX,
-            Reach::Local(table) => table.ids.width(),
-            Reach::Group { own, .. } => own.width(),
-        };
-        let pieces = pieces(config.range, config.reserved, width)?;
-        let index = self.free_index(shared, &reach).ok_or(Error::TooManySets)?;
-        self.sets.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
-        let source = Source::new(
-            shared.clone(),
-            Parts {
-                reach,
-                index,
-                pieces,
-                policy: config.policy,
-                token: config.token,
-                quota: config.quota,
-                observer: config.observer,
-            },
-        );
-        let share = source.share();
-        let source = Counted::new(source).ok_or(Error::OutOfMemory)?;
-        if let Some(capacity) = &shared.capacity {
-            let reserved = capacity.reserve(share);
-            reserved.map_err(|left| Error::CapacityExceeded { left })?;
-        }
-        let set = IoasidSet::of(source);
-        if let Scope::Local(table) = config.scope {
-            if let Err(error) = table.list_set(set.source()) {
-                set.source().return_share();
-                return Err(error);
-            }
-        }
-        // There is room since above.
-        lists::push(&mut self.sets, set.clone())?;
-        Ok(set)
-    }
-
-    /// An index that none of the sets has whose PASIDs are in the same slots.
-    fn free_index(&self, shared: &Counted<Shared>, reach: &Reach) -> Option<SetIndex> {
-        let mut used = [0u64; (SetIndex::LAST as usize + 1) / 64];
-        for set in &self.sets {
-            let other = set.source();
-            let same = match (reach, other.reach()) {
-                (Reach::Global, Reach::Global) => other.shared().ptr_eq(shared),
-                (Reach::Local(table), Reach::Local(theirs)) => table.ptr_eq(theirs),
-                _ => false,
-            };
-            if same {
-                let index = usize::from(other.index().get());
-                if let Some(word) = used.get_mut(index / 64) {
-                    *word |= 1 << (index % 64);
-                }
-            }
-        }
-        used[0] |= 1;
-        let mut words = used.iter().enumerate();
-        let (place, word) = words.find(|&(_, &word)| word != u64::MAX)?;
-        let index = place * 64 + word.trailing_ones() as usize;
-        SetIndex::new(index as u16)
-    }
-
-    /// Takes out a set that is closed, and that nobody has a handle of, a PASID of, or an
-    /// attachment to.
-    fn take_gone_set(&mut self) -> Option<IoasidSet> {
-        let gone = self.sets.iter().position(|set| {
-            let source = set.source();
-            // A local set has one reference more, in its table's list.
-            let referred = match source.reach() {
-                Reach::Local(_) => 2,
-                Reach::Global | Reach::Group { .. } => 1,
-            };
-            let held = source.count() != referred || !source.is_empty();
-            source.is_closing() && (!held || planted(Mutation::ForgottenWhileHeld))
-        })?;
-        let set = lists::take(&mut self.sets, gone)?;
-        if let Reach::Local(ids) = set.source().reach() {
-            let own = self.tables.iter().find(|table| table.has_ids(ids));
-            own.into_iter()
-                .for_each(|table| table.unlist_set(set.source()));
-        }
-        set.source().return_share();
-        Some(set)
-    }
-
-    /// Takes out a table that is closed, and that nobody has a handle of, an attachment
-    /// to, or a set of.
-    fn take_gone_table(&mut self) -> Option<Table> {
-        let gone = self.tables.iter().position(Table::is_gone)?;
-        let table = lists::take(&mut self.tables, gone)?;
-        table.take_reservations_back();
-        Some(table)
-    }
+/// The set as one of payloads of a type, if it is.
+fn typed<P: Payload>(source: Counted<Source>) -> Option<IoasidSet<P>> {
+    // SAFETY: looked at just before.
+    (source.kind.is::<P>()).then(|| unsafe { IoasidSet::of(source) })
 }
 
 impl fmt::Debug for Space {
@@ -437,3 +328,6 @@ impl fmt::Debug for Space {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -2,10 +2,10 @@
 //! The state word of one PASID: what it says, and how it goes on.
 //!
 //! ```text
-//!  63            32 31     29  28  27          10 9       0
-//! +----------------+---------+-----+--------------+---------+
-//! |   generation   |  phase  | own |  references  |   set   |
-//! +----------------+---------+-----+--------------+---------+
+//!  63            32  31  30   29  28  27          10 9       0
+//! +----------------+-----+-------+-----+--------------+---------+
+//! |   generation   | pin | phase | own |  references  |   set   |
+//! +----------------+-----+-------+-----+--------------+---------+
 //! ```
 //!
 //! | field | bits | meaning |
@@ -13,14 +13,14 @@
 //! | set | 10 | which of the id space's sets it was allocated from; 0 where there are none |
 //! | references | 18 | references held, the owner's included |
 //! | own | 1 | the allocation's own reference is still held |
-//! | phase | 3 | see [`Phase`] |
+//! | pin, phase | 3 | see [`Phase`]; while there are references, the upper bit says that the PASID is pinned |
 //! | generation | 32 | how often the PASID came free before |
 //!
 //! # Invariants
 //! * **I4** The state is written by the owner of the allocation bit alone while
 //!   `references` is 0, and by compare-exchange on the whole word, or by an
 //!   addition of someone who holds a reference, while it is above 0.
-//! * **I5** `own` implies `references > 0`.
+//! * **I5** `own` implies `references > 0`, but where the PASID is [kept](Phase::Waiting).
 //! * **I6** `references` goes from 0 to 1 only when an allocation is published. So whoever
 //!   brings it to 0 is alone, ends the allocation, and gives back the bit.
 //! * **I7** The generation advances when an allocation ends, before its bit is
@@ -28,12 +28,18 @@
 //!   to wrap is retired and keeps its bit. Wrap time: 4.3 seconds of nothing but
 //!   allocations and frees of one PASID at 10^9 a second.
 
+use crate::reuse::Reuse;
+
 const SET_BITS: u32 = 10;
 const REFERENCES_SHIFT: u32 = SET_BITS;
 const REFERENCES_BITS: u32 = 18;
 const OWN_SHIFT: u32 = REFERENCES_SHIFT + REFERENCES_BITS;
 const PHASE_SHIFT: u32 = OWN_SHIFT + 1;
 const PHASE_BITS: u32 = 3;
+const PHASE: u64 = ((1 << PHASE_BITS) - 1) << PHASE_SHIFT;
+/// The PASID of an allocation is pinned. Part of the phase, because an allocation is live
+/// or being freed, and for these the upper bit is free.
+const PIN: u64 = 4 << PHASE_SHIFT;
 const GENERATION_SHIFT: u32 = PHASE_SHIFT + PHASE_BITS;
 
 const SET: u64 = (1 << SET_BITS) - 1;
@@ -122,7 +128,16 @@ pub(crate) enum Phase {
     Reserved = 3,
     /// Out of generations: never allocated again.
     Retired = 4,
+    /// Ended, and kept from reuse: until a flush, or, where the state says *own* too, until
+    /// the pin is taken away.
+    Waiting = 7,
 }
+
+// The pin turns live and freeing into what no state without references is.
+const _: () = assert!(
+    Phase::Live as u64 | 4 == 5 && Phase::Freeing as u64 | 4 == 6,
+    "a pinned phase is told from every other"
+);
 
 /// One value of the state word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +160,50 @@ impl State {
             Some(next) => State::new(next, Phase::Dead),
             None => State::new(generation, Phase::Retired),
         }
+    }
+
+    /// The state after this allocation has ended, whose last reference is just going.
+    #[inline(always)]
+    pub(crate) const fn after_last(self, reuse: Reuse) -> State {
+        let pinned = self.is_pinned();
+        if !pinned && matches!(reuse, Reuse::Immediate) {
+            return State::ended(self.generation());
+        }
+        let kept = if pinned { OWN | self.0 & SET } else { 0 };
+        match self.generation().checked_add(1) {
+            Some(next) => State(State::new(next, Phase::Waiting).0 | kept | self.0 & SET),
+            None => State(State::new(self.generation(), Phase::Retired).0 | kept),
+        }
+    }
+
+    /// Whether the PASID is pinned, while there are references.
+    #[inline(always)]
+    pub(crate) const fn is_pinned(self) -> bool {
+        self.0 & PIN != 0
+    }
+
+    /// The same with or without a pin, for a state with references.
+    pub(crate) const fn pinned(self, pinned: bool) -> State {
+        State(if pinned { self.0 | PIN } else { self.0 & !PIN })
+    }
+
+    /// The state of a kept PASID when its pin is taken away.
+    pub(crate) const fn released(self, reuse: Reuse) -> State {
+        match reuse {
+            _ if self.is(Phase::Retired) => State::new(self.generation(), Phase::Retired),
+            Reuse::Immediate => State::new(self.generation(), Phase::Dead),
+            Reuse::AfterFlush => State(self.0 & !OWN),
+        }
+    }
+
+    /// Whether the allocation has ended and a flush is awaited.
+    pub(crate) const fn awaits_flush(self) -> bool {
+        self.is(Phase::Waiting) && !self.own()
+    }
+
+    /// Whether the allocation has ended and a pin keeps the PASID.
+    pub(crate) const fn is_kept(self) -> bool {
+        (self.is(Phase::Waiting) || self.is(Phase::Retired)) && self.own()
     }
 
     pub(crate) const fn generation(self) -> u32 {
@@ -170,12 +229,16 @@ impl State {
     }
 
     pub(crate) const fn is(self, phase: Phase) -> bool {
-        self.0 >> PHASE_SHIFT & ((1 << PHASE_BITS) - 1) == phase as u64
+        self.0 & PHASE == (phase as u64) << PHASE_SHIFT
     }
 
     pub(crate) const fn with_phase(self, phase: Phase) -> State {
-        let cleared = self.0 & !(((1 << PHASE_BITS) - 1) << PHASE_SHIFT);
-        State(cleared | (phase as u64) << PHASE_SHIFT)
+        State(self.0 & !PHASE | (phase as u64) << PHASE_SHIFT)
+    }
+
+    /// The same allocation, revoked, with its pin.
+    pub(crate) const fn revoked(self) -> State {
+        State(self.0 & !PHASE | self.0 & PIN | (Phase::Freeing as u64) << PHASE_SHIFT)
     }
 
     /// Whether new references are given out: live, with a reference held.
@@ -183,8 +246,10 @@ impl State {
     const fn is_live(self) -> bool {
         // One comparison for both: of the states below the generation, those from the
         // first live one with a reference up to the last (I5 leaves out own without any).
+        // A pin makes no difference.
         const FIRST: u32 = (Phase::Live as u32) << PHASE_SHIFT | REFERENCE as u32;
-        (self.0 as u32).wrapping_sub(FIRST) < (1 << PHASE_SHIFT) - REFERENCE as u32
+        let unpinned = self.0 as u32 & !(PIN as u32);
+        unpinned.wrapping_sub(FIRST) < (1 << PHASE_SHIFT) - REFERENCE as u32
     }
 
     /// Why this state gives nobody a reference, if it does not.
@@ -217,9 +282,9 @@ impl State {
 
     /// One reference less: ended, if it was the last.
     #[inline(always)]
-    pub(crate) const fn less_one(self) -> State {
+    pub(crate) const fn less_one(self, reuse: Reuse) -> State {
         if self.references() == 1 {
-            State::ended(self.generation())
+            self.after_last(reuse)
         } else {
             State(self.0 - REFERENCE)
         }
@@ -251,14 +316,22 @@ pub(crate) enum Left {
     Nothing,
     /// Nothing, and the PASID is out of generations: its bit stays.
     Retired,
+    /// Nothing, and the PASID awaits a flush: it must be said so, and its bit stays.
+    Waiting,
+    /// Nothing, and the PASID is kept for whoever pinned it.
+    Kept,
 }
 
 impl Left {
     pub(crate) const fn after(state: State) -> Left {
         if state.references() > 0 {
             Left::Held
+        } else if state.is_kept() {
+            Left::Kept
         } else if state.is(Phase::Retired) {
             Left::Retired
+        } else if state.is(Phase::Waiting) {
+            Left::Waiting
         } else {
             Left::Nothing
         }

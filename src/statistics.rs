@@ -16,6 +16,10 @@ pub struct Statistics {
     pub live: u32,
     /// PASIDs that were revoked and wait for their last reference.
     pub freeing: u32,
+    /// PASIDs whose last reference is gone and that await a flush.
+    pub waiting: u32,
+    /// PASIDs whose last reference is gone and that are pinned.
+    pub pinned: u32,
     /// What is counted where the set has a quota; without one nothing is counted on the
     /// way of an allocation.
     pub quota: Option<QuotaStatistics>,
@@ -30,7 +34,8 @@ pub struct Statistics {
 pub struct QuotaStatistics {
     /// The quota, in PASIDs.
     pub limit: u32,
-    /// PASIDs in use: live, being freed, and those of allocations in flight.
+    /// PASIDs in use: live, being freed, awaiting a flush, pinned, and those of allocations
+    /// in flight.
     pub used: u32,
     /// The most PASIDs that were in use at one time.
     pub high_water: u32,
@@ -43,7 +48,7 @@ pub struct QuotaStatistics {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct FailureStatistics {
-    /// Nothing of the request was free.
+    /// Nothing of the request was free, whether or not some awaited a flush.
     pub exhausted: u64,
     /// The quota was used up.
     pub quota: u64,

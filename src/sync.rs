@@ -20,6 +20,9 @@ pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, f
 pub(crate) use loom::cell::UnsafeCell;
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+/// One for each thread of a model.
+#[cfg(all(loom, feature = "epoch"))]
+pub(crate) use loom::thread_local as model_thread_local;
 
 #[cfg(not(target_has_atomic = "64"))]
 compile_error!("pasid keeps a PASID's whole state in one 64-bit atomic word; this target has none");
@@ -141,6 +144,17 @@ pub enum Mutation {
     FindRelaxed,
     /// The owner's word is read in one step and replaced in another.
     ReplaceInTwoSteps,
+    /// A payload is dropped without regard to who may see it.
+    PayloadDroppedAtOnce,
+    /// A payload is retired before look-ups find it no longer.
+    PayloadRetiredEarly,
+    /// Who allocates is refused after the payload was published, and drops it too.
+    PayloadRefusedLate,
+    /// Whoever ends an allocation that is pinned retires its payload, and so does whoever
+    /// takes the pin away.
+    PayloadRetiredPinned,
+    /// The word of an ended allocation is read after its bit was given back.
+    PayloadReadLate,
     /// A counted reference is given back without release.
     CountedRelaxed,
     /// The lock of the control calls is given back without release.
@@ -159,6 +173,14 @@ pub enum Mutation {
     ReserveInTwoSteps,
     /// A fault looks an attachment up without counting itself.
     FaultGetWithoutCount,
+    /// A group is entered in a table's list without release.
+    GroupListedRelaxed,
+    /// A fault comes to a table's list of groups without acquire.
+    GroupsReadRelaxed,
+    /// A fault leaves a table's list of groups without release.
+    GroupsLeftRelaxed,
+    /// What is left of a group is freed while faults may look at it.
+    GroupFreedWhileRead,
     /// A set is laid aside without release.
     BuryRelaxed,
     /// The list of sets laid aside is read in one step and written in another.
@@ -169,12 +191,16 @@ pub enum Mutation {
     JoinNarrowsAtOnce,
     /// Who allocates does not look again whether the set is closing.
     ClosingNotLookedAtAgain,
-    /// Who takes a reference goes by the phase alone, not by whether the set is closing.
+    /// Who takes a reference, or asks a group about a PASID, goes by the phase alone, not by
+    /// whether the set is closing.
     GetForgetsClosing,
     /// A closed set is forgotten while somebody has a handle or a PASID of it.
     ForgottenWhileHeld,
     /// An observer is told of a reclaimed PASID after its bit was given back.
     ReclaimedToldLate,
+    /// An observer is told of a reclaimed PASID by whoever gives back the last reference,
+    /// also where a pin keeps it.
+    ReclaimedToldPinned,
     /// A revocation is told without a reference on what was revoked.
     RevokedToldLate,
     /// A claim is looked at in one step and entered in another.
@@ -199,6 +225,36 @@ pub enum Mutation {
     HideLooksOnce,
     /// The marks over a hint are looked at only by who saw its whole word set.
     UnhideStopsEarly,
+    /// A pinned allocation is ended by a store, over whatever becomes of the pin.
+    PinnedEndBlindly,
+    /// A PASID is said to await a flush without release, and taken for one without acquire.
+    WaitRelaxed,
+    /// A leaf is marked to have something that waits before that is said to wait.
+    LeafMarkedBeforeWaiting,
+    /// PASIDs are said to wait by a load and a store.
+    WaitInTwoSteps,
+    /// What waits is taken by a load and an exchange.
+    BatchTakenInTwoSteps,
+    /// A flush in flight is counted after its batch is taken.
+    FlushCountedLate,
+    /// A completed flush is not counted.
+    CompletionUncounted,
+    /// A flush is not counted while it is being completed.
+    CompletingUncounted,
+    /// A flush that was put back is not counted.
+    PutBackUncounted,
+    /// Who found nothing beside a flush that is over meanwhile does not try again.
+    NotTriedAgain,
+    /// A flush gives back what waits when it completes beside what it took.
+    FlushTakesLate,
+    /// A flush gives back the credits before the PASIDs.
+    CreditsGivenBackFirst,
+    /// A closed set is forgotten while a flush is in flight that had PASIDs of it.
+    ForgottenWhileFlushed,
+    /// Who forgets sets looks for a flush in flight before the PASIDs.
+    FlushLookedForFirst,
+    /// A pin is taken away without acquire and release.
+    UnpinRelaxed,
 }
 
 /// Whether the running model has planted `mutation`. Always `false` outside loom.

@@ -6,6 +6,7 @@ use crate::attachments::Attachments;
 use crate::counted::Counted;
 use crate::error::{Error, Result};
 use crate::graveyard::Graveyard;
+use crate::groups::Groups;
 use crate::lists;
 use crate::lock::ControlLock;
 use crate::pasid::{Pasid, PasidWidth};
@@ -102,6 +103,7 @@ impl Table {
         let table = Counted::new(TableIds {
             ids: IdSpace::holding(config.width, Cow::Owned(all)),
             status: Status::new(config.width.last()),
+            groups: Groups::new(),
             number,
         });
         let core = Counted::new(TableCore {
@@ -239,6 +241,10 @@ impl Table {
     /// groups of which it is part allocate no more. What others have attached here ends
     /// as they detach. Closing twice is no error.
     ///
+    /// What awaits a flush here still does. Keep the handle until it has been
+    /// [flushed](crate::Flush), with nothing to invalidate if the device is gone: without one nobody
+    /// can any more, and its PASIDs stay out of use.
+    ///
     /// Progress: waits for other control calls that add or close sets of this table.
     /// Context: where control calls may be made, and memory may be freed.
     pub fn close(&self) {
@@ -289,7 +295,7 @@ impl Table {
         self.core.shared.unreserve_on(&self.core.table, pasid)
     }
 
-    /// Puts memory in place for attachments of every PASID in `range`, 8 KiB for each
+    /// Puts memory in place for attachments of every PASID in `range`, 10 KiB for each
     /// 256. Returns the bytes added meanwhile.
     ///
     /// Attaching never allocates memory; so this comes first.
@@ -316,7 +322,7 @@ impl Table {
     /// Bytes of memory in use by the table and what was attached to it.
     pub fn memory_bytes(&self) -> usize {
         let fixed = size_of::<TableCore>() + size_of::<TableIds>();
-        fixed + self.core.table.ids.tree.memory_bytes() + self.core.attachments.memory_bytes()
+        fixed + self.core.table.ids.grown_bytes() + self.core.attachments.memory_bytes()
     }
 
     // ---- For the space -----------------------------------------------------------
@@ -345,6 +351,11 @@ impl Table {
     pub(crate) fn unlist_set(&self, set: &Counted<Source>) {
         let sets = &self.core.sets;
         sets.with(|sets| sets.retain(|listed| !listed.ptr_eq(set)));
+    }
+
+    /// Frees what is left of groups that are gone, if no fault looks at it.
+    pub(crate) fn forget_groups(&self) {
+        self.core.table.groups.forget();
     }
 
     /// Whether the table is closed and nothing refers to it but the registry: no handle,

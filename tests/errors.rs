@@ -222,7 +222,7 @@ fn every_error_of_a_space_can_be_met_and_has_an_errno_of_its_own_meaning() {
 
 #[test]
 fn an_error_leaves_owners_and_references_alone() {
-    fn word<S: Pool>(owned: &Owned<S>, reference: &Ref<S>) -> (u64, u64) {
+    fn word<S: Pool<Payload = u64>>(owned: &Owned<S>, reference: &Ref<S>) -> (u64, u64) {
         (owned.word(), reference.word())
     }
     let space = IdSpace::new(width(8));

@@ -254,7 +254,7 @@ fn handles_of_another_space_are_stale() {
 
 #[test]
 fn holders_work_over_borrowed_static_and_shared_spaces() {
-    fn exercise<S: Pool + std::ops::Deref<Target = IdSpace>>(space: S) {
+    fn exercise<S: Pool<Payload = u64> + std::ops::Deref<Target = IdSpace>>(space: S) {
         let request = space.range();
         let owned: Owned<S> = space.clone().alloc(request, 1).unwrap();
         let at: Owned<S> = space.clone().alloc_at(pasid(9), 2).unwrap();

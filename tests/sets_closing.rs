@@ -77,7 +77,7 @@ fn a_closed_set_takes_no_new_calls_and_revokes_its_pasids() {
 #[test]
 fn a_closed_set_is_forgotten_with_its_last_holder() {
     for kind in KINDS {
-        let space = Space::new(kind).with_capacity(100);
+        let space = Space::with_capacity(kind, 100);
         let one = table(&space, 20);
         let config = SetConfig::new(scope(kind, &one)).quota(100).token(7);
         let mine = space.add_set(config.clone()).unwrap();
@@ -230,7 +230,7 @@ fn tables_come_and_go_and_their_memory_with_them() {
 fn everything_is_given_back_when_everything_is_dropped() {
     let ((), asked) = counted(|| {
         for kind in KINDS {
-            let space = Space::new(kind).with_capacity(9_000_000);
+            let space = Space::with_capacity(kind, 9_000_000);
             let tables = [table(&space, 20), table(&space, 16)];
             for policy in [
                 Policy::Lowest,

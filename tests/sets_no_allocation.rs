@@ -7,8 +7,8 @@ use common::allocator::{Calls, Instrumented, counted};
 use common::sets::{free, put, table};
 use common::{handle, pasid, range};
 use pasid::{
-    Attach, Error, IoasidSet, Owned, PasidRange, Policy, Pool, Scope, SetConfig, Space, SpaceKind,
-    Table,
+    Attach, Error, Flush, IoasidSet, Owned, PasidRange, Plain, Policy, Pool, Reuse, Scope,
+    SetConfig, Space, SpaceKind, Table,
 };
 use std::hint::black_box;
 use std::sync::Arc;
@@ -137,6 +137,58 @@ fn references_look_ups_and_raw_handles_ask_nothing_of_the_allocator() {
     });
 }
 
+fn payloads_ask_nothing<P: Plain>(payload: P) {
+    for reuse in [Reuse::Immediate, Reuse::AfterFlush] {
+        let space = Space::new(SpaceKind::Both);
+        let one = table(&space, 20);
+        one.preload(grown()).unwrap();
+        for scope in [Scope::Global, Scope::Local(&one)] {
+            let config = SetConfig::new(scope).reuse(reuse);
+            let set = space.add_set_of::<P>(config).unwrap();
+            set.preload(grown()).unwrap();
+            without_allocator("the life of a PASID with a plain payload", || {
+                for _ in 0..100 {
+                    let owned = set.alloc_in_place(grown(), payload).unwrap();
+                    let attached = one.attach(&owned, 1).unwrap().commit().unwrap();
+                    let at = owned.pasid();
+                    let reference = set.get_at(at).unwrap();
+                    let _ = (owned.replace(payload), reference.word());
+                    let _ = (set.find(at).unwrap().word, set.iter(grown()).count());
+                    drop((owned, one.fault_get(at).unwrap(), attached, reference));
+                    assert!(set.alloc_at(pasid(20_000), payload).is_err());
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn plain_payloads_ask_nothing_of_the_allocator() {
+    static DRIVER: [u64; 3] = [1, 2, 3];
+    payloads_ask_nothing(&DRIVER);
+    payloads_ask_nothing(());
+}
+
+#[cfg(feature = "epoch")]
+#[test]
+fn look_ups_under_a_guard_ask_nothing_of_the_allocator() {
+    let space = Space::new(SpaceKind::Both);
+    let set = space.add_set_of::<Box<u64>>(SetConfig::new(Scope::Global));
+    let set = set.unwrap();
+    let owned = set.alloc(grown(), Box::new(7)).unwrap();
+    let guard = pasid::Guard::new();
+    without_allocator("a look-up under a guard", || {
+        for _ in 0..100 {
+            let found = set.find_guarded(owned.pasid(), &guard).unwrap();
+            assert_eq!((*found.payload, *owned.payload(&guard)), (7, 7));
+            assert_eq!(set.iter_guarded(grown(), &guard).count(), 1);
+            let reference = set.get(owned.handle()).unwrap();
+            assert_eq!(*reference.payload(&guard), 7);
+            drop(reference.try_clone().unwrap());
+        }
+    });
+}
+
 #[test]
 fn attachments_and_faults_ask_nothing_of_the_allocator() {
     each(|table, set| {
@@ -157,6 +209,10 @@ fn attachments_and_faults_ask_nothing_of_the_allocator() {
                 assert!(table.attach(&owned, 0).is_err());
                 table.resume();
             }
+            for _ in 0..3 {
+                let fault = table.fault_get(owned.pasid()).err();
+                assert_eq!(fault, Some(Error::NotAttached(owned.pasid())));
+            }
         });
         // Ended by the last fault of a PASID that is gone otherwise.
         let attached = table.attach(&owned, 0).unwrap().commit().unwrap();
@@ -165,6 +221,90 @@ fn attachments_and_faults_ask_nothing_of_the_allocator() {
             drop(owned);
             drop(attached);
             drop(fault);
+        });
+    });
+}
+
+/// A set whose PASIDs await a flush, of each scope that there is, and a table of it.
+fn each_after_flush(check: impl Fn(&Space, &Table, &IoasidSet)) {
+    for kind in [SpaceKind::Global, SpaceKind::Tables, SpaceKind::Both] {
+        let space = Space::new(kind);
+        let tables = [table(&space, 20), table(&space, 20)];
+        tables[0].preload(grown()).unwrap();
+        let all = [
+            Scope::Global,
+            Scope::Local(&tables[0]),
+            Scope::Group(&tables),
+        ];
+        let scopes = match kind {
+            SpaceKind::Global => &all[..1],
+            SpaceKind::Tables => &all[1..],
+            SpaceKind::Both => &all[..],
+        };
+        for &scope in scopes {
+            let config = SetConfig::new(scope).reuse(Reuse::AfterFlush);
+            for config in [config.clone(), config.quota(700)] {
+                let set = space.add_set(config).unwrap();
+                set.preload(grown()).unwrap();
+                check(&space, &tables[0], &set);
+                set.flush(|_| Ok::<(), ()>(())).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn flushes_and_pins_ask_nothing_of_the_allocator() {
+    each_after_flush(|space, table, set| {
+        without_allocator("frees, and flushes of all kinds", || {
+            for round in 0..50 {
+                let owned = set.alloc_in_place(grown(), 0).unwrap();
+                drop(table.attach(&owned, 0).unwrap().commit().unwrap());
+                let pin = owned.pin().unwrap();
+                assert!(owned.pin().is_err());
+                let held = handle(owned.get().unwrap().into_raw());
+                free(set, handle(owned.into_raw())).unwrap();
+                put(set, held).unwrap();
+                drop(set.alloc_in_place(grown(), 0).unwrap());
+                let first = set.begin_flush();
+                drop(pin);
+                let mut second = set.begin_flush();
+                assert_eq!((first.count(), second.count()), (1, 1));
+                assert_eq!(first.ranges().count() + second.ranges().count(), 2);
+                assert_eq!(second.ranges_on(table).count(), 1);
+                assert!(second.concerns(table) && !first.concerns(table));
+                assert_eq!(second.put_back_on(table), 1);
+                assert_eq!(second.complete(), 0);
+                match round % 3 {
+                    0 => drop(first),
+                    _ => assert_eq!(first.complete(), 1),
+                }
+                assert!(set.statistics().waiting > 0 && set.flushes().in_flight == 0);
+                let failed = set.flush(|batch| Err(batch.count()));
+                assert!(failed.is_err());
+                assert!(set.flush(|_| Ok::<(), ()>(())).unwrap() > 0);
+                assert!(table.begin_flush().is_empty() && space.begin_flush().is_empty());
+            }
+        });
+        let all: Vec<Owned<&IoasidSet>> = (0..700)
+            .map(|_| set.alloc_in_place(grown(), 0).unwrap())
+            .collect();
+        without_allocator("a large batch", || {
+            all.iter()
+                .for_each(|owned| set.revoke(owned.handle()).unwrap());
+        });
+        drop(all);
+        without_allocator("a large batch", || {
+            assert!(set.alloc_at(pasid(7), 0).is_err());
+            assert!(set.alloc_in_place(range(1, 700), 0).is_err());
+            assert_eq!(set.begin_flush().complete(), 700);
+        });
+        let pinned = set.alloc(grown(), 0).unwrap();
+        without_allocator("close", || {
+            let pin = pinned.pin().unwrap();
+            drop(pinned);
+            set.close();
+            drop(pin);
         });
     });
 }

@@ -340,7 +340,7 @@ impl Observer for Closer {
 #[test]
 fn an_allocation_during_which_the_set_closes_gives_everything_back() {
     for by_number in [false, true] {
-        let space = both().with_capacity(10);
+        let space = Space::with_capacity(SpaceKind::Both, 10);
         let closer = Arc::new(Closer(OnceLock::new(), Recorder::default()));
         let config = SetConfig::new(Scope::Global)
             .quota(4)

@@ -10,7 +10,8 @@ use common::allocator::{Instrumented, calls, with_memory_for};
 use common::sets::{KINDS, global, group, local, set, table, take, take_at};
 use common::{pasid, range, width};
 use pasid::{
-    Attach, Error, Pool, RequesterId, Scope, SetConfig, Space, SpaceKind, Table, TableConfig,
+    Attach, Error, Flush, Pool, RequesterId, Reuse, Scope, SetConfig, Space, SpaceKind, Table,
+    TableConfig,
 };
 
 #[global_allocator]
@@ -49,7 +50,7 @@ fn state(space: &Space) -> (usize, usize, Option<u32>) {
 fn a_space_s_first_table() {
     for kind in KINDS {
         let before = calls().live_bytes;
-        let space = Space::new(kind).with_capacity(100);
+        let space = Space::with_capacity(kind, 100);
         let reserved = [range(3, 4), range(700, 700)];
         let config = TableConfig::new(width(20)).reserved(&reserved);
         let (one, needed) = each_failure(|| space.add_table(config), || state(&space));
@@ -63,7 +64,7 @@ fn a_space_s_first_table() {
 #[test]
 fn a_space_s_first_set() {
     let before = calls().live_bytes;
-    let space = Space::new(SpaceKind::Global).with_capacity(100);
+    let space = Space::with_capacity(SpaceKind::Global, 100);
     let config = SetConfig::new(Scope::Global).quota(100).token(7);
     let (users, needed) = each_failure(|| space.add_set(config.clone()), || state_of(&space));
     assert!(needed >= 3);
@@ -123,7 +124,7 @@ fn a_table_s_reserved_values_are_not_kept_by_a_failure() {
 #[test]
 fn a_set_of_every_scope() {
     for kind in KINDS {
-        let space = Space::new(kind).with_capacity(100);
+        let space = Space::with_capacity(kind, 100);
         let tables: Vec<Table> = (0..9).map(|_| table(&space, 20)).collect();
         let scopes = match kind {
             SpaceKind::Global => vec![Scope::Global],
@@ -158,6 +159,51 @@ fn a_set_of_every_scope() {
             }
             assert!(calls().live_bytes - before <= room.max(0));
             assert!(tables.iter().all(|table| !table.is_closing()));
+        }
+    }
+}
+
+/// Quotas and quarantines lie in the id space, and are there for the next set too.
+#[test]
+fn a_set_after_flush_with_a_quota() {
+    for kind in KINDS {
+        let space = Space::with_capacity(kind, 100);
+        let tables: Vec<Table> = (0..3).map(|_| table(&space, 20)).collect();
+        let all = [
+            Scope::Global,
+            Scope::Local(&tables[0]),
+            Scope::Group(&tables),
+        ];
+        let scopes = match kind {
+            SpaceKind::Global => &all[..1],
+            SpaceKind::Tables => &all[1..],
+            SpaceKind::Both => &all[..],
+        };
+        for scope in scopes {
+            let config = SetConfig::new(*scope).quota(9).token(7);
+            let config = config.reuse(Reuse::AfterFlush);
+            let add = || space.add_set(config.clone());
+            let (mine, needed) = each_failure(add, || state_of(&space));
+            // The set, its quota, and the quarantine.
+            assert!(needed >= 3, "{needed}");
+            let used = || mine.quota().map(|quota| (quota.used, quota.limit));
+            assert_eq!(used(), Some((0, 9)));
+            drop(take(&mine, 5).unwrap());
+            assert_eq!(used(), Some((1, 9)));
+            // Without any memory.
+            let flushed = with_memory_for(0, || mine.begin_flush().complete());
+            assert_eq!((flushed, used()), (1, Some((0, 9))));
+            mine.close();
+            drop(mine);
+            assert_eq!(space.capacity_left(), Some(100));
+            // What a failure assigned is taken back, or there would be ever more of it.
+            let before = calls().live_bytes;
+            for memory in (0..needed).chain(0..needed) {
+                let added = with_memory_for(memory, add);
+                let _ = added.map(|set| set.close());
+                assert_eq!(space.capacity_left(), Some(100));
+            }
+            assert_eq!(calls().live_bytes, before);
         }
     }
 }

@@ -156,7 +156,7 @@ fn a_set_without_a_quota_has_none_to_adjust() {
 #[test]
 fn a_space_s_capacity_is_reserved_up_front() {
     for kind in KINDS {
-        let space = Space::new(kind).with_capacity(100);
+        let space = Space::with_capacity(kind, 100);
         assert_eq!(space.capacity_left(), Some(100));
         let tables = [table(&space, 20), table(&space, 20)];
         let scope = scopes(kind, &tables)[0];
@@ -173,6 +173,7 @@ fn a_space_s_capacity_is_reserved_up_front() {
         assert_eq!(quota(&none).limit, 0);
         // What one gives up the other can have.
         let owned: Vec<_> = (0..10).map(|_| any(&one).unwrap()).collect();
+        assert_eq!(owned[0].pasid(), pasid(1), "0 is reserved");
         assert_eq!(one.set_quota(9), Err(Error::QuotaInUse { used: 10 }));
         assert_eq!(space.capacity_left(), Some(0));
         one.set_quota(10).unwrap();
@@ -196,7 +197,7 @@ fn a_space_s_capacity_is_reserved_up_front() {
 
 #[test]
 fn a_set_without_a_quota_reserves_as_many_as_it_can_hand_out() {
-    let space = both().with_capacity(1_000);
+    let space = Space::with_capacity(SpaceKind::Both, 1_000);
     let one = table(&space, 8);
     let drivers = local(&space, &one);
     assert_eq!(space.capacity_left(), Some(1_000 - 256));
@@ -218,7 +219,7 @@ fn a_set_without_a_quota_reserves_as_many_as_it_can_hand_out() {
 
 #[test]
 fn a_static_space_has_a_capacity() {
-    static SPACE: Space = Space::with_reserved(SpaceKind::Both, &[]).with_capacity(64);
+    static SPACE: Space = Space::with_capacity_and_reserved(SpaceKind::Both, 64, &[]);
     let one = table(&SPACE, 6);
     let drivers = local(&SPACE, &one);
     assert_eq!(SPACE.capacity_left(), Some(0));

@@ -15,17 +15,8 @@ const FIVE: u32 = 5;
 
 /// A set of each kind and scope, with a table of its own.
 fn each(check: impl Fn(&Space, &Table, &IoasidSet)) {
-    each_of(3, check);
-}
-
-/// The same without groups.
-fn each_but_groups(check: impl Fn(&Space, &Table, &IoasidSet)) {
-    each_of(2, check);
-}
-
-fn each_of(reaches: u32, check: impl Fn(&Space, &Table, &IoasidSet)) {
     for kind in KINDS {
-        for reach in 0..reaches {
+        for reach in 0..3 {
             let space = Space::new(kind);
             let one = table(&space, 16);
             one.preload(range(0, 255)).unwrap();
@@ -119,7 +110,7 @@ fn a_pasid_is_attached_once_to_a_table() {
 
 #[test]
 fn an_attachment_holds_the_pasid_and_a_revoked_one_is_being_freed() {
-    each_but_groups(|_, table, set| {
+    each(|_, table, set| {
         let owned = take(set, FIVE).unwrap();
         let of = owned.handle();
         let attachment = table.attach(&owned, 1).unwrap().commit().unwrap();
@@ -141,7 +132,7 @@ fn an_attachment_holds_the_pasid_and_a_revoked_one_is_being_freed() {
 
 #[test]
 fn what_is_revoked_is_attached_no_more() {
-    each_but_groups(|_, table, set| {
+    each(|_, table, set| {
         let owned = take(set, FIVE).unwrap();
         let begun = table.attach(&owned, 1).unwrap();
         let reference = owned.get().unwrap();
@@ -158,7 +149,7 @@ fn what_is_revoked_is_attached_no_more() {
 
 #[test]
 fn a_pasid_of_a_closing_set_is_being_freed() {
-    each_but_groups(|_, table, set| {
+    each(|_, table, set| {
         let (owned, other) = (take(set, FIVE).unwrap(), take(set, 6).unwrap());
         let attachment = table.attach(&owned, 1).unwrap().commit().unwrap();
         set.close();
@@ -380,43 +371,6 @@ fn a_fault_on_a_reserved_value_says_so() {
             }
             assert_eq!(fault(&one, 10), Err(Error::NotFound(pasid(10))));
             one.preload(range(0, 255)).unwrap();
-        }
-    }
-}
-
-#[test]
-fn a_group_s_pasid_that_is_not_attached_says_so_until_it_is_free() {
-    for kind in [SpaceKind::Tables, SpaceKind::Both] {
-        let space = Space::new(kind);
-        let tables = [table(&space, 16), table(&space, 16)];
-        tables
-            .iter()
-            .for_each(|table| _ = table.preload(range(0, 255)).unwrap());
-        let grouped = group(&space, &tables);
-        let owned = take(&grouped, FIVE).unwrap();
-        let attachment = (&tables[0]).attach(&owned, 1).unwrap().commit().unwrap();
-        let not_attached = Err(Error::NotAttached(pasid(FIVE)));
-        assert_eq!(
-            (fault(&tables[0], FIVE), fault(&tables[1], FIVE)),
-            (Ok(1), not_attached)
-        );
-        let open = (&tables[0]).fault_get(pasid(FIVE)).unwrap();
-        let of = owned.handle();
-        drop(owned);
-        // Where it is attached it is known to be freed, and nowhere else.
-        let freeing = Error::BeingFreed(pasid(FIVE));
-        assert_eq!(
-            (fault(&tables[0], FIVE), fault(&tables[1], FIVE)),
-            (Err(freeing), not_attached)
-        );
-        assert_eq!(grouped.get(of).err(), Some(freeing));
-        assert_eq!(attachment.replace(2).err(), Some(freeing));
-        drop(attachment);
-        assert_eq!(take(&grouped, FIVE).err(), exhausted(FIVE));
-        assert_eq!(fault(&tables[0], FIVE), not_attached);
-        drop(open);
-        for table in &tables {
-            assert_eq!(fault(table, FIVE), Err(Error::NotFound(pasid(FIVE))));
         }
     }
 }

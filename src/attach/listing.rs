@@ -2,10 +2,11 @@
 //! What is attached to a table: listing it, and saying why something is not.
 
 use crate::error::Error;
+use crate::groups::Had;
 use crate::pasid::Pasid;
 use crate::range::PasidRange;
 use crate::source::does_not_fit;
-use crate::state::{Phase, Refusal, Sought};
+use crate::state::{Phase, Refusal, Sought, State};
 use crate::table::{Table, TableCore};
 
 impl Table {
@@ -57,6 +58,11 @@ impl Iterator for Attachments<'_> {
 
 impl core::iter::FusedIterator for Attachments<'_> {}
 
+/// Whether the allocation is over, though its bit is set.
+fn is_over(state: State) -> bool {
+    state.is(Phase::Retired) || state.is(Phase::Waiting)
+}
+
 impl TableCore {
     /// Why no attachment was found: what the table and the global sets say of `pasid`.
     #[cold]
@@ -79,17 +85,21 @@ impl TableCore {
                 Ok(_) => return Error::NotAttached(pasid),
                 Err(Refusal::BeingFreed) => return Error::BeingFreed(pasid),
                 Err(Refusal::Reserved) => return Error::Reserved(pasid),
-                Err(_) if entry.slot.state().is(Phase::Retired) => return Error::NotFound(pasid),
+                Err(_) if is_over(entry.slot.state()) => return Error::NotFound(pasid),
                 Err(_) => {}
             }
         }
         if self.table.ids.tree.listed_as_reserved(pasid) {
-            Error::Reserved(pasid)
-        } else if self.table.ids.tree.is_taken(pasid) {
-            // A group's, whose state is not here.
-            Error::NotAttached(pasid)
-        } else {
-            Error::NotFound(pasid)
+            return Error::Reserved(pasid);
+        }
+        if !self.table.ids.tree.is_taken(pasid) {
+            return Error::NotFound(pasid);
+        }
+        // A group's, whose state is not here; or just being taken or given back.
+        match self.table.groups.find(pasid) {
+            Some(Had::Live) => Error::NotAttached(pasid),
+            Some(Had::BeingFreed) => Error::BeingFreed(pasid),
+            None => Error::NotFound(pasid),
         }
     }
 }

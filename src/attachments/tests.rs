@@ -144,8 +144,8 @@ fn entries_are_found_in_order_across_leaves_and_nodes() {
         LAST
     );
     assert_eq!(attachments.first_attached(LAST + 1, u32::MAX), None);
-    // Four leaves of 8 KiB in three nodes.
-    let leaves = 4 * 256 * 32;
+    // Four leaves of 10 KiB in three nodes.
+    let leaves = 4 * 256 * 40;
     assert!((leaves..leaves + 3 * 1024).contains(&attachments.memory_bytes()));
 }
 

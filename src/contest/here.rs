@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The usual case of a contest: one tree with claims, in few instructions.
+//!
+//! # Speed
+//! Each locked operation waits for all instructions before it, and a load waits for a locked
+//! operation on the same word that is under way. So a call takes as long as its locked
+//! operations, and what lies between the last of one call and the first of the next counts
+//! most: instructions, and the way from the word of bits to the exchange of its bit.
 
-use super::Contest;
-use crate::bitmap::{ALL, LEAF_PASIDS, Seen, WORD_BITS};
-use crate::claims::{ClaimLeaf, ClaimSpot, Claims, Side, hidden_leaves};
+use super::{Contest, words};
+use crate::bitmap::{ALL, Bitmap, LEAF_PASIDS, LEAF_WORDS, Seen, WORD_BITS};
+use crate::claims::{ClaimLeaf, ClaimSpot, Side, hidden_leaves};
 use crate::pasid::Pasid;
-use crate::radix::{NODE_PASIDS, Node, Part, Place, Spot, Tree};
-use crate::search::{Request, Taken, lowest};
+use crate::radix::{LEAVES, NODE_PASIDS, Place, Spot, Tree};
+use crate::search::{Taken, lowest, open_from};
 use crate::sync::{Event, Mutation, Ordering, met, planted};
 
 /// What came of one step of [`Contest::take_here`].
@@ -24,6 +30,13 @@ struct Lowest {
     word: u32,
     seen: Seen,
     bit: u32,
+}
+
+impl Lowest {
+    #[inline(always)]
+    const fn position(self) -> u32 {
+        self.word * WORD_BITS + self.bit
+    }
 }
 
 /// Where a value that is held will be given back.
@@ -58,7 +71,8 @@ impl<'a> Contest<'a, &'a Tree> {
             self.slots.give_back(spot);
             return;
         };
-        let claim_first = self.side == Side::Local || planted(Mutation::GlobalClaimGivenBackFirst);
+        // The order is argued for at the head of `contest.rs`.
+        let claim_first = planted(Mutation::GlobalClaimGivenBackFirst);
         let was_last = if claim_first {
             let was_last = claim.leave(self.side);
             bits.give_back(spot.place.position);
@@ -98,122 +112,122 @@ impl<'a> Contest<'a, &'a Tree> {
         self.step(from, last).unwrap_or(Step::Stop)
     }
 
+    /// What lies behind `last` is not cut off on the way down: it costs less to compare what
+    /// is found with it.
     #[inline(always)]
     fn step(&self, from: u32, last: u32) -> Option<Step<'a>> {
         let tree = self.slots;
         let claims = self.claims?;
-        let request = Request::new(from, last);
         let go_on = |next| (next <= last).then_some(Step::GoOn(next));
         // Relaxed: a hint, of which nothing is concluded.
         let marked = tree.full.load(Ordering::Relaxed) | claims.hidden_nodes(self.side);
-        let node_index = lowest(request.nodes() & !marked)?;
+        let node_index = lowest(open_from(marked, from / NODE_PASIDS))?;
         let (node, claim_node) = (tree.node(node_index)?, claims.node(node_index)?);
+        let base = node_index * NODE_PASIDS;
+        let first = from.max(base);
         // Relaxed: as above.
         let marked = node.full.load(Ordering::Relaxed) | hidden_leaves(claim_node, self.side);
-        let Some(leaf_index) = lowest(request.leaves(node_index) & !marked) else {
-            return go_on((node_index + 1) * NODE_PASIDS);
+        let Some(leaf_index) = lowest(open_from(marked, first / LEAF_PASIDS % LEAVES)) else {
+            return go_on(base + NODE_PASIDS);
         };
         let (leaf, claim_leaf) = (node.leaf(leaf_index)?, claim_node.leaf(leaf_index)?);
-        let part = request.part(node_index, leaf_index);
-        let lowest = match self.lowest_in(node, claim_leaf, part) {
+        let base = base + leaf_index * LEAF_PASIDS;
+        let words = Words {
+            bits: node.bits(leaf_index),
+            claims: claim_leaf,
+        };
+        let lowest = match words.lowest(first.saturating_sub(base), self.side) {
             Ok(lowest) => lowest,
             // The leaf may be full, and wants its mark.
             Err(0) => return None,
-            Err(_) if node.bits(part.leaf).is_full() => return None,
-            Err(_) => return go_on(part.pasid(0).get() + LEAF_PASIDS),
+            Err(_) if words.bits.is_full() => return None,
+            Err(_) => return go_on(base + LEAF_PASIDS),
         };
-        let pasid = part.pasid(lowest.word * WORD_BITS + lowest.bit);
+        let number = base + lowest.position();
+        if number > last {
+            return None;
+        }
+        let pasid = Pasid::from_index(number);
         let slot = leaf.slot(pasid);
-        let taken = Taken { pasid, slot };
         match self.side {
-            Side::Local if self.take_bit_first(node, claim_leaf, pasid, lowest)? => {}
-            Side::Global if self.take_claim_first(node, claims, claim_leaf, pasid, lowest)? => {}
+            Side::Local if self.take_bit_first(words, pasid, lowest)? => {}
+            Side::Global if self.take_claim_first(words, pasid, lowest)? => {}
             _ => return Some(Step::GoOn(from)),
         }
-        Some(Step::Taken(taken))
-    }
-
-    /// The lowest value of the part that is neither held nor hidden, or all hints that it
-    /// met.
-    #[inline(always)]
-    fn lowest_in(&self, node: &Node, claims: &ClaimLeaf, part: Part) -> Result<Lowest, u32> {
-        let bits = node.bits(part.leaf);
-        let (mut word, mut wanted) = (
-            part.first / WORD_BITS,
-            ALL << (part.first % WORD_BITS) & ALL,
-        );
-        let mut hinted = 0;
-        loop {
-            let hidden = claims.hidden(word, self.side);
-            hinted |= hidden;
-            // Before the bits, so that what the other side has for itself costs little.
-            if hidden != ALL {
-                let seen = bits.peek(word);
-                let free = seen.free() & wanted & !hidden;
-                if free != 0 {
-                    let bit = free.trailing_zeros();
-                    let in_part = word * WORD_BITS + bit <= part.last;
-                    return in_part.then_some(Lowest { word, seen, bit }).ok_or(hinted);
-                }
-            }
-            word += 1;
-            if word > part.last / WORD_BITS {
-                return Err(hinted);
-            }
-            wanted = ALL;
-        }
+        Some(Step::Taken(Taken { pasid, slot }))
     }
 
     /// Looks at the claim before it takes the bit, so that a value of the other side costs
     /// no bit given back in vain. `false` if another thread changed the word at hand.
     #[inline(always)]
-    fn take_bit_first(
-        &self,
-        node: &Node,
-        claims: &ClaimLeaf,
-        pasid: Pasid,
-        Lowest { word, seen, bit }: Lowest,
-    ) -> Option<bool> {
-        let place = Place::of(pasid.get());
-        let claim = claims.look(place.position);
-        claim.admits(Side::Local).ok()?;
-        if node.bits(place.leaf).take_of(word, seen, bit).is_err() {
+    fn take_bit_first(&self, words: Words<'_>, pasid: Pasid, lowest: Lowest) -> Option<bool> {
+        let Lowest { word, seen, bit } = lowest;
+        let claim = words.claims.look(lowest.position());
+        if claim.bars(Side::Local) {
+            return None;
+        }
+        if words.bits.take_of(word, seen, bit).is_err() {
             return Some(false);
         }
         met(Event::HalfTaken);
-        let entered = claims.enter_from(place.position, claim, Side::Local);
+        let entered = words
+            .claims
+            .enter_from(lowest.position(), claim, Side::Local);
         if entered.is_err() && !planted(Mutation::LocalClaimsFirstNotChecked) {
-            give_bit_back(self.slots, node, pasid);
+            self.give_bit_back(pasid);
             return None;
         }
         Some(true)
     }
 
     #[inline(always)]
-    fn take_claim_first(
-        &self,
-        node: &Node,
-        claims: &Claims,
-        leaf: &ClaimLeaf,
-        pasid: Pasid,
-        Lowest { word, seen, bit }: Lowest,
-    ) -> Option<bool> {
-        let place = Place::of(pasid.get());
-        leaf.enter(place.position, Side::Global).ok()?;
-        let bits = node.bits(place.leaf);
+    fn take_claim_first(&self, words: Words<'_>, pasid: Pasid, lowest: Lowest) -> Option<bool> {
+        let Lowest { word, seen, bit } = lowest;
+        words.claims.enter(lowest.position(), Side::Global).ok()?;
         // By exchange first, which is faster where no other thread is about.
-        if bits.take_of(word, seen, bit).is_ok() || bits.take(place.position) {
+        if words.bits.take_of(word, seen, bit).is_ok() || words.bits.take(lowest.position()) {
             return Some(true);
         }
-        claims.release(pasid.get(), Side::Global);
+        self.give_claim_back(pasid);
         None
+    }
+
+    /// Backs out of a bit whose claim was refused.
+    #[cold]
+    fn give_bit_back(&self, pasid: Pasid) {
+        met(Event::BackedOut);
+        words::give_bit_back(self.slots, Place::of(pasid.get()));
     }
 }
 
-/// Backs out of a bit whose claim was refused.
-#[cold]
-fn give_bit_back(tree: &Tree, node: &Node, pasid: Pasid) {
-    met(Event::BackedOut);
-    let place = Place::of(pasid.get());
-    tree.give_back(Spot { node, place });
+/// The words of one leaf that decide.
+#[derive(Clone, Copy)]
+struct Words<'a> {
+    bits: &'a Bitmap,
+    claims: &'a ClaimLeaf,
+}
+
+impl Words<'_> {
+    /// The lowest value from `first` on that is neither held nor hidden from the side, or
+    /// all hints that were met.
+    #[inline(always)]
+    fn lowest(self, first: u32, side: Side) -> Result<Lowest, u32> {
+        let (mut word, mut wanted) = (first / WORD_BITS, ALL << (first % WORD_BITS) & ALL);
+        let mut hinted = 0;
+        loop {
+            let hidden = self.claims.hidden(word, side);
+            hinted |= hidden;
+            let seen = self.bits.peek(word);
+            let free = seen.free() & (wanted & !hidden);
+            if free != 0 {
+                let bit = free.trailing_zeros();
+                return Ok(Lowest { word, seen, bit });
+            }
+            word += 1;
+            if word == LEAF_WORDS as u32 {
+                return Err(hinted);
+            }
+            wanted = ALL;
+        }
+    }
 }

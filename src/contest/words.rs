@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Taking and giving back one value of a contest, word by word in the order of its side.
+//! Taking one value of a contest, word by word in the order of its side, and giving it back.
 //!
 //! The protocol is that of `contest.rs`; the orderings are those of the words themselves
 //! (`bitmap.rs`, `claims.rs`).
@@ -7,6 +7,7 @@
 use super::{Contest, Contested, Ground, Members};
 use crate::claims::Side;
 use crate::pasid::Pasid;
+use crate::quarantine::Group;
 use crate::radix::{Place, Spot, Tree};
 use crate::search::Taken;
 use crate::sync::{Event, Mutation, met, planted};
@@ -21,7 +22,7 @@ impl<'a, M: Members> Contest<'a, M> {
                 claims.enter(place.position, Side::Global)?;
                 if let Err(why) = self.take_members(place) {
                     // Held without a claim: nobody's attempt, so nobody waits for this one.
-                    self.release(pasid);
+                    self.give_claim_back(pasid);
                     return Err(why);
                 }
             }
@@ -99,27 +100,36 @@ impl<'a, M: Members> Contest<'a, M> {
         self.give_shared_back(pasid);
     }
 
-    /// Gives back the claim and the bits of the members, in the order of the side.
+    /// Gives back the PASIDs of a group, which the caller took and whose slots are dead.
+    ///
+    /// Wait-free.
+    pub(crate) fn give_group_back(&self, group: Group) {
+        if self.own().is_some() {
+            group.pasids().for_each(|pasid| self.give_back(pasid));
+            return;
+        }
+        // One tree, so that the bits of a word go in one step.
+        self.slots.give_group_back(group);
+        group.pasids().for_each(|pasid| self.give_claim_back(pasid));
+    }
+
+    /// Gives back the bits of the members, and then the claim.
     #[inline(always)]
     pub(crate) fn give_shared_back(&self, pasid: Pasid) {
         let place = Place::of(pasid.get());
-        let claim_first = self.side == Side::Local || planted(Mutation::GlobalClaimGivenBackFirst);
+        let claim_first = planted(Mutation::GlobalClaimGivenBackFirst);
         if claim_first {
-            self.release(pasid);
+            self.give_claim_back(pasid);
         }
         self.give_members_back(place, self.members.count());
         if !claim_first {
-            self.release(pasid);
+            self.give_claim_back(pasid);
         }
     }
 
-    /// Gives back the claim alone, where the bit stays for good.
-    pub(crate) fn give_claim_back(&self, pasid: Pasid) {
-        self.release(pasid);
-    }
-
+    /// Gives back the claim alone.
     #[inline(always)]
-    fn release(&self, pasid: Pasid) {
+    pub(crate) fn give_claim_back(&self, pasid: Pasid) {
         if let Some(claims) = self.claims {
             claims.release(pasid.get(), self.side);
         }

@@ -31,6 +31,7 @@ impl fmt::Display for Error {
             Error::NoPasidSupport => f.write_str("the table has no PASID support"),
             Error::HeldGlobally(pasid) => write!(f, "PASID {pasid} is held by a global set"),
             Error::HeldLocally(pasid) => write!(f, "PASID {pasid} is held by a local or group set"),
+            Error::AlreadyPinned(pasid) => write!(f, "PASID {pasid} is pinned already"),
             Error::AlreadyAttached(pasid) => write!(f, "PASID {pasid} is attached already"),
             Error::InUse(pasid) => write!(f, "PASID {pasid} is in use"),
             Error::Paused => f.write_str("the table is paused"),

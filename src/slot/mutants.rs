@@ -4,7 +4,8 @@
 //! Only the models have these: a canary plants one, and its model must notice.
 
 use super::{Slot, Taken};
-use crate::state::{REFERENCE, Refusal, Sought, State};
+use crate::reuse::Reuse;
+use crate::state::{Left, REFERENCE, Refusal, Sought, State};
 use crate::sync::{Mutation, Ordering, planted};
 
 impl Slot {
@@ -25,6 +26,14 @@ impl Slot {
         // Release: as the exchange would.
         self.state.store(next.0, Ordering::Release);
         Ok((current, next))
+    }
+
+    /// The end of a pinned allocation that does not notice that the pin was taken away.
+    pub(super) fn end_pinned_blindly(&self, state: State, reuse: Reuse) -> Left {
+        let kept = state.after_last(reuse);
+        // Release: as the exchange would.
+        self.state.store(kept.0, Ordering::Release);
+        Left::after(kept)
     }
 
     /// `get` that writes before it knows that the allocation is there, and so into the

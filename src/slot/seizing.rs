@@ -122,9 +122,23 @@ impl Slot {
     }
 }
 
+#[cfg(all(test, not(loom), feature = "epoch"))]
+impl Slot {
+    /// Makes the live allocation one of `generation`, as if there had been so many.
+    pub(crate) fn age(&self, generation: u32) {
+        let state = self.state().0 & u64::from(u32::MAX);
+        // Relaxed: one thread.
+        self.state.store(
+            State::new(generation, Phase::Dead).0 | state,
+            Ordering::Relaxed,
+        );
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::reuse::Reuse;
     use crate::state::Sought;
 
     #[test]
@@ -135,8 +149,14 @@ mod tests {
         slot.set_word(7);
         assert_eq!(slot.find(Sought::ANY), Err(Refusal::Reserved));
         assert_eq!(slot.get(Sought::ANY), Err(Refusal::Reserved));
-        assert_eq!(slot.free(Sought::of(5)), Err(Refusal::NotLive));
-        assert_eq!(slot.put(Sought::of(5)), Err(Refusal::NotLive));
+        assert_eq!(
+            slot.free(Sought::of(5), Reuse::Immediate),
+            Err(Refusal::NotLive)
+        );
+        assert_eq!(
+            slot.put(Sought::of(5), Reuse::Immediate),
+            Err(Refusal::NotLive)
+        );
         assert_eq!(slot.revoke(Sought::of(5)), Err(Refusal::NotLive));
         assert_eq!(slot.go_live(4), Err(Refusal::NotLive));
         assert_eq!(slot.go_live(5), Ok(()));
@@ -147,9 +167,9 @@ mod tests {
             (Ok((5, 7)), Err(Taken::Live))
         );
         assert_eq!(slot.get(Sought::of(5)), Ok(5));
-        assert_eq!(slot.free(Sought::of(5)), Ok(Left::Held));
+        assert_eq!(slot.free(Sought::of(5), Reuse::Immediate), Ok(Left::Held));
         assert_eq!(slot.seize(), Err(Taken::Draining));
-        assert_eq!(slot.drop_held(), Left::Nothing);
+        assert_eq!(slot.drop_held(Reuse::Immediate), Left::Nothing);
         assert_eq!(slot.seize(), Ok(6));
     }
 

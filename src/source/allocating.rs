@@ -9,9 +9,10 @@ use crate::error::{Error, Result};
 use crate::grant::{Allocate, Grant};
 use crate::handle::Handle;
 use crate::pasid::Pasid;
+use crate::radix::Tree;
 use crate::range::PasidRange;
 use crate::search::{NoneFree, Taken};
-use crate::shared::is_reserved;
+use crate::shared::{TableIds, is_reserved};
 use crate::slot::Slot;
 use crate::state::{Refusal, Sought};
 use crate::sync::{Mutation, fence_totally, planted};
@@ -25,12 +26,13 @@ impl Source {
         match self.allocates {
             Usual::Plain => {
                 let (first, last) = self.open_part(range)?;
-                let taken = self.ids().tree.take_here(first, last)?;
-                self.publish_usual(taken, word)
+                let tree = &self.ids().tree;
+                let taken = tree.take_here(first, last)?;
+                self.publish_usual(tree, taken, word)
             }
             Usual::Local => self.alloc_claimed(Side::Local, range, word),
             Usual::Global => self.alloc_claimed(Side::Global, range, word),
-            Usual::No => self.alloc_in_order(range, cpu, word),
+            Usual::Waiting | Usual::No => self.alloc_in_order(range, cpu, word),
         }
     }
 
@@ -38,9 +40,16 @@ impl Source {
     /// has in registers, since each word stored delays the locked operation behind it.
     #[inline(always)]
     fn alloc_claimed(&self, side: Side, range: PasidRange, word: u64) -> Option<Grant<'_>> {
-        let (first, last) = self.open_part(range)?;
-        match self.claimed_by(side).take_first(first, last) {
-            Step::Taken(taken) => self.publish_usual(taken, word),
+        let (tree, fits_last) = match side {
+            Side::Local => {
+                let table = self.table()?;
+                (&table.ids.tree, table.status.see().last().get())
+            }
+            Side::Global => (&self.shared.globals.tree, Pasid::MAX.get()),
+        };
+        let (first, last) = self.open_part_of(range, fits_last)?;
+        match self.claimed_by(side, tree).take_first(first, last) {
+            Step::Taken(taken) => self.publish_usual(tree, taken, word),
             Step::GoOn(next) => self.alloc_further(side, next, last, word),
             Step::Stop => None,
         }
@@ -49,27 +58,48 @@ impl Source {
     /// The same from a later leaf on: apart, so that nothing is kept for it.
     #[inline(never)]
     fn alloc_further(&self, side: Side, first: u32, last: u32, word: u64) -> Option<Grant<'_>> {
-        let taken = self.claimed_by(side).take_here(first, last)?;
-        self.publish_usual(taken, word)
+        let tree = &self.ids().tree;
+        let taken = self.claimed_by(side, tree).take_here(first, last)?;
+        self.publish_usual(tree, taken, word)
+    }
+
+    /// The table of a local set.
+    #[inline(always)]
+    pub(super) fn table(&self) -> Option<&TableIds> {
+        match &self.reach {
+            Reach::Local(table) => Some(table),
+            Reach::Global | Reach::Group { .. } => None,
+        }
     }
 
     /// What a usual set has of `range`, if that is something, and the set is not closing.
     #[inline(always)]
     fn open_part(&self, range: PasidRange) -> Option<(u32, u32)> {
-        let first = range.first().get().max(self.first);
         let fits_last = match &self.reach {
             Reach::Group { .. } => return None,
             Reach::Global | Reach::Local(_) => self.fits_last(),
         };
+        self.open_part_of(range, fits_last)
+    }
+
+    /// The same, by who knows the last that fits.
+    #[inline(always)]
+    fn open_part_of(&self, range: PasidRange, fits_last: u32) -> Option<(u32, u32)> {
+        let first = range.first().get().max(self.first);
         let last = range.last().get().min(self.last).min(fits_last);
         (first <= last && !self.is_closing()).then_some((first, last))
     }
 
     /// [`Source::publish`] for a set without an observer that is no group's.
     #[inline(always)]
-    fn publish_usual<'a>(&self, Taken { pasid, slot }: Taken<'a>, word: u64) -> Option<Grant<'a>> {
+    fn publish_usual<'a>(
+        &self,
+        tree: &Tree,
+        Taken { pasid, slot }: Taken<'a>,
+        word: u64,
+    ) -> Option<Grant<'a>> {
         let generation = slot.publish(self.index, word);
-        let handle = self.handle(pasid, generation);
+        let handle = Handle::new(pasid, tree.tag(), generation);
         if self.is_closing() && !planted(Mutation::ClosingNotLookedAtAgain) {
             self.free_unusually(handle, slot);
             return None;
@@ -113,17 +143,21 @@ impl Source {
     ) -> Result<Grant<'_>> {
         if let (true, Some((first, last))) = (self.allocates != Usual::No, self.open_part(range)) {
             // Before the rest is prepared for, of which nothing will be needed.
-            if self.ids().tree.remembered(first, last) {
+            if self.ids().tree.remembered(first, last) && !self.quarantines() {
                 let error = IdSpace::none_free(first, last, NoneFree::Exhausted);
                 self.failures.note(&error);
                 return Err(error);
             }
         }
-        let granted = self.alloc_slowly::<GROW>(range, cpu, word);
+        let granted = if self.quarantines() {
+            self.alloc_beside_flushes::<GROW>(range, cpu, word)
+        } else {
+            self.alloc_slowly::<GROW>(range, cpu, word)
+        };
         granted.inspect_err(|error| self.failures.note(error))
     }
 
-    fn alloc_slowly<const GROW: bool>(
+    pub(super) fn alloc_slowly<const GROW: bool>(
         &self,
         range: PasidRange,
         cpu: u32,
@@ -193,7 +227,11 @@ impl Source {
     }
 
     /// The parts of `first ..= last` that the set may hand out, in ascending order.
-    fn pieces_of(&self, first: u32, last: u32) -> impl Iterator<Item = (u32, u32)> + Clone {
+    pub(super) fn pieces_of(
+        &self,
+        first: u32,
+        last: u32,
+    ) -> impl Iterator<Item = (u32, u32)> + Clone {
         self.pieces.iter().filter_map(move |piece| {
             let first = first.max(piece.first().get());
             let last = last.min(piece.last().get());
@@ -219,7 +257,7 @@ impl Source {
 
     #[inline(always)]
     fn take_credit(&self) -> Result<()> {
-        match &self.quota {
+        match self.quota() {
             None => Ok(()),
             Some(quota) => quota.take().map_err(|quota| Error::QuotaExceeded { quota }),
         }
@@ -227,14 +265,14 @@ impl Source {
 
     #[inline(always)]
     pub(super) fn give_credit_back(&self) {
-        if let Some(quota) = &self.quota {
+        if let Some(quota) = self.quota() {
             quota.give_back();
         }
     }
 
     /// The same after an attempt that came to nothing.
     fn withdraw_credit(&self) {
-        if let Some(quota) = &self.quota {
+        if let Some(quota) = self.quota() {
             quota.withdraw();
         }
     }
@@ -251,6 +289,9 @@ impl Source {
     }
 
     /// Publishes what was taken. `None` if the set is closing: then it was given back.
+    ///
+    /// Not so a payload that is dropped, which others may have seen by then: that
+    /// allocation comes before the closing, and is revoked.
     #[inline(always)]
     fn publish<'a>(&self, Taken { pasid, slot }: Taken<'a>, word: u64) -> Option<Grant<'a>> {
         let generation = slot.publish(self.index, word);
@@ -262,8 +303,14 @@ impl Source {
             fence_totally();
         }
         if self.is_shut() && !planted(Mutation::ClosingNotLookedAtAgain) {
-            self.free_held(handle, slot);
-            return None;
+            if self.kind.dispose.is_none() || planted(Mutation::PayloadRefusedLate) {
+                self.free_held(handle, slot);
+                return None;
+            }
+            // A group whose table closes allocates no more, and is not revoked.
+            if self.is_closing() {
+                let _ = self.revoke_slot(handle, slot);
+            }
         }
         Some(Grant { handle, slot })
     }
@@ -304,7 +351,11 @@ impl Allocate for Source {
                 }
             }
         };
-        take().inspect_err(|error| self.failures.note(error))
+        let taken = match self.quarantines() {
+            true => self.take_beside_flushes(pasid, take),
+            false => take(),
+        };
+        taken.inspect_err(|error| self.failures.note(error))
     }
 
     #[inline(always)]
@@ -344,12 +395,17 @@ impl Allocate for Source {
             }
             Usual::Local => self.free_claimed(Side::Local, handle, slot),
             Usual::Global => self.free_claimed(Side::Global, handle, slot),
+            Usual::Waiting => self.free_waiting(handle, slot),
             Usual::No => self.free_unusually(handle, slot),
         }
     }
 
     #[inline(always)]
     fn put_held(&self, handle: Handle, slot: &Slot) {
-        self.ended(handle, slot.drop_held());
+        self.ended(handle, slot.drop_held(self.reuse));
+    }
+
+    fn unpin(&self, handle: Handle, slot: &Slot) {
+        self.take_pin_away(handle, slot);
     }
 }

@@ -9,6 +9,8 @@ use crate::error::Result;
 use crate::grant::Allocate;
 use crate::handle::Handle;
 use crate::pasid::Pasid;
+use crate::radix::Tree;
+use crate::reuse::Reuse;
 use crate::slot::Slot;
 use crate::state::{Left, Refusal};
 use crate::sync::{Mutation, planted};
@@ -16,19 +18,43 @@ use crate::sync::{Mutation, planted};
 impl Source {
     // ---- By the owner ----------------------------------------------------------------
 
+    /// Where a usual claimed set of that side has its PASIDs.
+    #[inline(always)]
+    fn usual_tree(&self, side: Side) -> Option<&Tree> {
+        match side {
+            Side::Local => self.table().map(|table| &table.ids.tree),
+            Side::Global => Some(&self.shared.globals.tree),
+        }
+    }
+
     /// Frees what an owner held, for a usual claimed set of that side.
     #[inline(always)]
     pub(super) fn free_claimed(&self, side: Side, handle: Handle, slot: &Slot) {
-        let contest = self.claimed_by(side);
+        let Some(tree) = self.usual_tree(side) else {
+            return;
+        };
+        let contest = self.claimed_by(side, tree);
         // Before the slot's locked operation, behind which the loads would wait.
         // It cannot be missing, nor the allocation over, while it is owned.
         let Some(hold) = contest.hold(handle.pasid()) else {
             return;
         };
-        match slot.free_owned(handle.generation(), self.index) {
+        match slot.free_owned(handle.generation(), self.index, Reuse::Immediate) {
             Ok(Left::Nothing) => contest.give_hold_back(hold),
             Ok(Left::Retired) => self.retire(handle.pasid()),
-            Ok(Left::Held) | Err(_) => {}
+            // It does not await a flush: the set's PASIDs are reused at once.
+            Ok(Left::Held | Left::Waiting | Left::Kept) | Err(_) => {}
+        }
+    }
+
+    /// The same for a usual set whose PASIDs await a flush.
+    #[inline(always)]
+    pub(super) fn free_waiting(&self, handle: Handle, slot: &Slot) {
+        let freed = slot.free_owned(handle.generation(), self.index, Reuse::AfterFlush);
+        match freed {
+            Ok(Left::Waiting) => self.ids().tree.wait(handle.pasid()),
+            Ok(left) => self.settle(handle.pasid(), left, None),
+            Err(_) => {}
         }
     }
 
@@ -40,9 +66,11 @@ impl Source {
             let _ = self.free_slot(handle, slot);
             return;
         }
+        #[cfg(loom)]
+        self.dispose_early(handle.pasid());
         // Before the slot's locked operation, behind which the loads would wait.
         let hold = self.hold(handle.pasid());
-        if let Ok(left) = slot.free_owned(handle.generation(), self.index) {
+        if let Ok(left) = slot.free_owned(handle.generation(), self.index, self.reuse) {
             if left != Left::Held {
                 self.reclaim(handle, left, hold);
             }
@@ -53,7 +81,7 @@ impl Source {
 
     pub(crate) fn put(&self, handle: Handle) -> Result<()> {
         let slot = self.slot_of(handle)?;
-        let left = slot.put(self.sought(handle));
+        let left = slot.put(self.sought(handle), self.reuse);
         self.ended(handle, left.map_err(|why| refused_handle(handle, why))?);
         Ok(())
     }
@@ -75,7 +103,7 @@ impl Source {
         if self.is_observed() && slot.revoke(sought)? {
             self.tell_revoked(handle);
         }
-        let left = slot.free(sought)?;
+        let left = slot.free(sought, self.reuse)?;
         self.ended(handle, left);
         Ok(())
     }
@@ -133,23 +161,52 @@ impl Source {
 
     #[inline(always)]
     fn reclaim(&self, handle: Handle, left: Left, hold: Option<Hold<'_>>) {
+        let pinned = planted(Mutation::ReclaimedToldPinned);
+        let all_the_same = pinned || planted(Mutation::PayloadRetiredPinned);
+        if left == Left::Kept && !all_the_same {
+            // For whoever takes the pin away, who may be at it already.
+            return;
+        }
         let late = planted(Mutation::ReclaimedToldLate);
         if !late {
             self.tell_reclaimed(handle);
         }
-        if left == Left::Retired {
-            self.retire(handle.pasid());
-        } else {
-            match (hold, self.way) {
-                (Some(hold), Way::Plain) => self.plain().give_hold_back(hold),
-                (Some(hold), _) => self.claimed().give_hold_back(hold),
-                (None, _) => self.give_back_of_group(handle.pasid()),
-            }
-        }
+        self.settle(handle.pasid(), left, hold);
         if late {
             self.tell_reclaimed(handle);
         }
+    }
+
+    /// Goes on with a PASID whose allocation is over.
+    #[inline(always)]
+    fn settle(&self, pasid: Pasid, left: Left, hold: Option<Hold<'_>>) {
+        // Before anybody else may have the PASID, and with it the word.
+        let leftover = self.leftover(pasid, left);
+        self.hand_on(pasid, left, hold);
+        self.dispose(pasid, leftover);
+    }
+
+    #[inline(always)]
+    fn hand_on(&self, pasid: Pasid, left: Left, hold: Option<Hold<'_>>) {
+        match left {
+            // There is nothing to go on with.
+            Left::Held | Left::Kept => return,
+            // Whoever completes the flush gives it back, and its credit.
+            Left::Waiting => return self.ids().tree.wait(pasid),
+            Left::Retired => self.retire(pasid),
+            Left::Nothing => match (hold, self.way) {
+                (Some(hold), Way::Plain) => self.plain().give_hold_back(hold),
+                (Some(hold), _) => self.claimed().give_hold_back(hold),
+                (None, _) => self.give_back_of_group(pasid),
+            },
+        }
         self.give_credit_back();
+    }
+
+    /// Takes away the pin of the allocation `handle`, and goes on as after a last put if
+    /// that came before.
+    pub(super) fn take_pin_away(&self, handle: Handle, slot: &Slot) {
+        self.ended(handle, slot.unpin(handle.generation(), self.reuse));
     }
 
     #[inline(never)]
@@ -164,6 +221,10 @@ impl Source {
     /// Gives back what a PASID out of generations had, but for the bit over its slot.
     #[cold]
     fn retire(&self, pasid: Pasid) {
+        if self.reuse == Reuse::AfterFlush {
+            // No flush comes for it, so nobody else may have the number.
+            return;
+        }
         match &self.reach {
             Reach::Group { members, own } => self.grouped(members, own).give_shared_back(pasid),
             Reach::Global | Reach::Local(_) => self.claimed().give_claim_back(pasid),

@@ -4,8 +4,8 @@
 use crate::alloc::IdSpace;
 use crate::counted::Counted;
 use crate::error::{Error, Result};
+use crate::groups::GroupIds;
 use crate::kind::SpaceKind;
-use crate::link::boxed;
 use crate::lists;
 use crate::pasid::{Pasid, PasidWidth};
 use crate::range::PasidRange;
@@ -14,7 +14,6 @@ use crate::shared::{Shared, TableIds};
 use crate::source::Reach;
 use crate::table::Table;
 use heap::borrow::Cow;
-use heap::boxed::Box;
 use heap::vec::Vec;
 
 /// What a scope means in this space.
@@ -54,20 +53,13 @@ pub(super) fn reach(shared: &Counted<Shared>, scope: Scope<'_>) -> Result<Reach>
                     let own = IdSpace::holding(width, Cow::Borrowed(&[]));
                     Ok(Reach::Group {
                         members,
-                        own: boxed_value(own).ok_or(Error::OutOfMemory)?,
+                        own: GroupIds::new(own).ok_or(Error::OutOfMemory)?,
                     })
                 }
                 _ => Err(Error::InvalidScope),
             }
         }
     }
-}
-
-fn boxed_value<T>(value: T) -> Option<Box<T>> {
-    // SAFETY: `boxed` gives a place that is valid for writes of a T.
-    let build = |place: *mut T| unsafe { place.write(value) };
-    // SAFETY: `build` writes a whole T.
-    unsafe { boxed(build) }
 }
 
 /// `range` within `width` without what is reserved, in ascending order.

@@ -22,7 +22,7 @@ const RATIOS: &str = "pasid-ratios.json";
 
 /// The work of every row that the benchmarks leave. One that came to no round, or
 /// was not run at all, would else be missed by nobody.
-const WORK: [&str; 59] = [
+const WORK: [&str; 75] = [
     "alloc + free, empty, lowest",
     "alloc + free, 50 % full, lowest",
     "alloc + free, 90 % full, lowest",
@@ -62,6 +62,22 @@ const WORK: [&str; 59] = [
     "set: spread, one thread",
     "set: alloc, 2^20 full, space for both",
     "set: alloc, 2^20 full, global space, nothing freed since",
+    "quarantine: global space, flush at 1024",
+    "quarantine: global space, flush at 4096",
+    "quarantine: global space, flush on exhaustion",
+    "quarantine: table space, flush at 1024",
+    "quarantine: table space, flush at 4096",
+    "quarantine: table space, flush on exhaustion",
+    "quarantine: local in a space for both, flush at 1024",
+    "quarantine: local in a space for both, flush at 4096",
+    "quarantine: local in a space for both, flush on exhaustion",
+    "quarantine: global in a space for both, flush at 1024",
+    "quarantine: global in a space for both, flush at 4096",
+    "quarantine: global in a space for both, flush on exhaustion",
+    "quarantine: random churn, 50 % full, flush on exhaustion",
+    "PASIDs per flush, random churn, 50 % full, flush on exhaustion",
+    "quarantine: random churn, 50 % full, flush at 1024",
+    "PASIDs per flush, random churn, 50 % full, flush at 1024",
     "fault_get + drop, local, one attached",
     "fault_get + drop, local, 1,000 attached",
     "attach + commit + detach, local",

@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use crate::command::{CommandLine, Project};
 use crate::summary::Outcome;
-use crate::{bench, freestanding, msrv, tidy};
+use crate::{asan, bench, freestanding, msrv, tidy};
 
 /// One check: `cargo xtask NAME`.
 pub(crate) struct Check {
@@ -110,6 +110,16 @@ pub(crate) const CHECKS: &[Check] = &[
         work: Work::Programs(stress),
     },
     Check {
+        name: "asan",
+        about: "No payload is used after its drop, or lost, under AddressSanitizer",
+        in_ci: true,
+        needs: None,
+        work: Work::Function {
+            describe: asan::DESCRIPTION,
+            run: asan::run,
+        },
+    },
+    Check {
         name: "loom",
         about: "The models, at two preemptions",
         in_ci: true,
@@ -148,6 +158,10 @@ pub(crate) const CHECKS: &[Check] = &[
     },
 ];
 
+/// What turns the library, and the epochs that it uses, into their models. Sanitizing is
+/// a smaller bag of what is to be dropped, and dropping all that can be at once.
+pub(crate) const LOOM: &str = "--cfg loom --cfg crossbeam_loom --cfg crossbeam_sanitize";
+
 /// The format of the one crate that is not a member of the workspace.
 fn freestanding_fmt() -> CommandLine {
     CommandLine::cargo("fmt --manifest-path xtask/freestanding/Cargo.toml --check")
@@ -166,7 +180,7 @@ fn clippy(project: &Project) -> Vec<CommandLine> {
             .args(panics.split_whitespace()),
         // The models, and the library as they see it.
         CommandLine::cargo("clippy -p loom-tests --lib --tests")
-            .env("RUSTFLAGS", "--cfg loom")
+            .env("RUSTFLAGS", LOOM)
             .env("CARGO_TARGET_DIR", project.target_for("loom"))
             .args(warnings),
         // With the profile in which it is built: the other has no panic handler.
@@ -208,7 +222,7 @@ fn loom(project: &Project) -> Vec<CommandLine> {
     // The iteration counts are part of the result, so passing tests show what
     // they printed.
     let line = CommandLine::cargo("test -p loom-tests --profile loom --test *")
-        .env("RUSTFLAGS", "--cfg loom -D warnings")
+        .env("RUSTFLAGS", format!("{LOOM} -D warnings"))
         .env("LOOM_MAX_PREEMPTIONS", "2")
         .env("LOOM_MAX_BRANCHES", "10000")
         // Canaries panic on purpose.
@@ -275,7 +289,11 @@ pub(crate) fn run(project: &Project, check: &Check) -> Result<Outcome> {
 
 /// Runs lines that run tests, and says how many passed. Each line has to run some,
 /// and so has each test program if `in_each`.
-fn run_tests(project: &Project, lines: &[CommandLine], in_each: bool) -> Result<Outcome> {
+pub(crate) fn run_tests(
+    project: &Project,
+    lines: &[CommandLine],
+    in_each: bool,
+) -> Result<Outcome> {
     let mut total = 0;
     for line in lines {
         let (status, counts) = line.run_counting(&project.root)?;

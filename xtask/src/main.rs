@@ -6,6 +6,7 @@
 //! project's own CI wants, cheapest first, and ends with a summary that names
 //! every skipped check and the reason.
 
+mod asan;
 mod bench;
 mod checks;
 mod command;

@@ -7,12 +7,13 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::checks;
 use crate::command::{CommandLine, Project};
 use crate::summary::Outcome;
 
 pub(crate) const DESCRIPTION: &str = "$ RUSTC --edition 2024 --crate-type lib --crate-name pasid \
      --emit metadata --out-dir target/msrv src/lib.rs, without and with --cfg 'feature=\"std\"', \
-     and RUSTC=... cargo check for each other package of the workspace, where RUSTC is a compiler \
+     and RUSTC=... cargo check --all-features for each package of the workspace, where RUSTC is a compiler \
      of the package's rust-version: $PASID_MSRV_RUSTC, rustup's toolchain of that version, or \
      /usr/bin/rustc; then, in `cargo metadata`, what the dependencies promise";
 
@@ -83,7 +84,7 @@ fn build(project: &Project, name: &str, compiler: &str) -> Result<Vec<CommandLin
             .env("CARGO_TARGET_DIR", out_dir);
         // Without its cfg the models' crate is empty.
         return Ok(vec![match name {
-            "loom-tests" => line.args(["--tests"]).env("RUSTFLAGS", "--cfg loom"),
+            "loom-tests" => line.args(["--tests"]).env("RUSTFLAGS", checks::LOOM),
             _ => line,
         }]);
     }
@@ -94,7 +95,11 @@ fn build(project: &Project, name: &str, compiler: &str) -> Result<Vec<CommandLin
         .args("--edition 2024 --crate-type lib --crate-name pasid --emit metadata".split(' '))
         .args(["--out-dir", &out_dir, "src/lib.rs"]);
     let with_std = line.clone().args(["--cfg", "feature=\"std\""]);
-    Ok(vec![line, with_std])
+    // With all of its features it needs both.
+    let whole = CommandLine::cargo("check --all-features -p pasid")
+        .env("RUSTC", compiler)
+        .env("CARGO_TARGET_DIR", out_dir);
+    Ok(vec![line, with_std, whole])
 }
 
 /// A package of the workspace, and what its manifest promises.

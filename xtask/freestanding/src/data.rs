@@ -11,6 +11,8 @@ use pasid::{Handle, IdSpace, Owned, Pasid, Pool, Ref};
 
 use crate::{range, status};
 
+mod flush;
+mod payloads;
 mod sets;
 mod tables;
 

@@ -3,15 +3,15 @@
 
 use core::mem::MaybeUninit;
 use pasid::{
-    Error, IoasidSet, Owned, Pasid, PasidWidth, Policy, Pool, RequesterId, Scope, SetConfig, Space,
-    SpaceKind, Table, TableConfig,
+    Error, IoasidSet, Owned, Pasid, PasidWidth, Policy, Pool, RequesterId, Reuse, Scope, SetConfig,
+    Space, SpaceKind, Table, TableConfig,
 };
 
 use crate::{range, status};
 
 /// Constant, so it needs no memory and no initialiser that runs.
 static SPACES: [Space; 3] = [
-    Space::new(SpaceKind::Global).with_capacity(1 << 20),
+    Space::with_capacity(SpaceKind::Global, 1 << 20),
     Space::new(SpaceKind::Tables),
     Space::new(SpaceKind::Both),
 ];
@@ -68,6 +68,7 @@ pub extern "C" fn pasid_control_add_set(
         _ => Policy::Spread,
     };
     let config = SetConfig::new(scope).policy(policy).token(token);
+    let config = config.reuse(Reuse::AfterFlush);
     place(space.add_set(config.quota(1_000)), to)
 }
 

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Pins: a PASID that gets no other owner though nobody holds a reference.
+
+use crate::error::{Error, Result};
+use crate::grant::Allocate;
+use crate::handle::Handle;
+use crate::owned::Held;
+use crate::pasid::Pasid;
+use crate::pool::Pool;
+use crate::slot::Slot;
+use core::fmt;
+
+/// A pin: while it lives, the PASID is allocated to nobody else, also after its last
+/// reference is gone and flushes have completed. Dropping it takes the pin away.
+///
+/// Unlike a reference it keeps nothing alive: the owner's word and handle end as they would
+/// without it. Observers are told *reclaimed* when both the last reference and the pin are
+/// gone, and a payload that is dropped is so then. For hardware or firmware that was given
+/// a number and cannot say when it forgets it.
+#[must_use = "dropping it takes the pin away"]
+pub struct Pinned<S: Pool> {
+    pool: S,
+    handle: Handle,
+    /// The slot stays while the PASID is pinned: its bit is set.
+    slot: Held,
+}
+
+impl<S: Pool> Pinned<S> {
+    /// Pins what `held` is a reference to.
+    pub(crate) fn new(pool: S, held: Held) -> Result<Pinned<S>> {
+        let handle = held.handle();
+        if !held.slot().pin() {
+            return Err(Error::AlreadyPinned(handle.pasid()));
+        }
+        Ok(Pinned {
+            pool,
+            handle,
+            slot: held,
+        })
+    }
+
+    /// The PASID.
+    #[inline]
+    pub fn pasid(&self) -> Pasid {
+        self.handle.pasid()
+    }
+
+    /// Names the allocation that was pinned.
+    #[inline]
+    pub fn handle(&self) -> Handle {
+        self.handle
+    }
+
+    fn slot(&self) -> &Slot {
+        self.slot.slot()
+    }
+}
+
+impl<S: Pool> Drop for Pinned<S> {
+    fn drop(&mut self) {
+        #[cfg(loom)]
+        if std::thread::panicking() {
+            return;
+        }
+        self.pool.source().unpin(self.handle, self.slot());
+    }
+}
+
+impl<S: Pool> fmt::Debug for Pinned<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pinned").field(&self.handle).finish()
+    }
+}
