@@ -251,7 +251,7 @@ fn detach_against_faults() {
 fn two_faults_beside_a_detach_give_back_once() {
     let model = Model::new(
         "fault_get | fault_get | detach",
-        56_416,
+        59_800,
         detach_against_faults,
     );
     model.check();
@@ -429,7 +429,7 @@ fn reuse_against_fault(answered: bool) {
 
 #[test]
 fn a_number_is_free_again_when_a_fault_is_answered() {
-    let model = Model::new("detach, reuse | fault_get, put", 466, || {
+    let model = Model::new("detach, reuse | fault_get, put", 855, || {
         reuse_against_fault(true);
     });
     model.check();
@@ -438,7 +438,7 @@ fn a_number_is_free_again_when_a_fault_is_answered() {
 
 #[test]
 fn a_fault_never_has_the_word_of_another_owner() {
-    let model = Model::new("detach, reuse | fault_get", 375, || {
+    let model = Model::new("detach, reuse | fault_get", 764, || {
         reuse_against_fault(false);
     });
     model.check();

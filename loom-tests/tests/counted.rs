@@ -86,7 +86,7 @@ struct Group {
 }
 
 fn group(notes: &Arc<[AtomicU64; 2]>) -> Group {
-    let space = Space::with_reserved(SpaceKind::Tables, &[]).with_capacity(2);
+    let space = Space::with_capacity_and_reserved(SpaceKind::Tables, 2, &[]);
     let width = PasidWidth::new(1).expect("at most 4 bits");
     let table = space.add_table(TableConfig::new(width)).expect("memory");
     table.preload(range(0, 1)).expect("memory");
@@ -170,7 +170,7 @@ fn add_against_add() {
 
 #[test]
 fn tables_and_sets_are_added_one_after_the_other() {
-    let model = Model::new("add_table | add_set", 300, add_against_add);
+    let model = Model::new("add_table | add_set", 736, add_against_add);
     model.check();
     // It is loom that sees two holders of a lock, in the cell that the lock guards.
     model.canary(Mutation::UnlockRelaxed, "Causality violation");

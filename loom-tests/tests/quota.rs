@@ -23,7 +23,7 @@ fn set_of_two(quota: u32) -> (Space, Set) {
 
 /// The same of the PASIDs 0 to `last`.
 fn set_of(last: u16, quota: u32) -> (Space, Set) {
-    let space = Space::with_reserved(SpaceKind::Global, &[]).with_capacity(4);
+    let space = Space::with_capacity_and_reserved(SpaceKind::Global, 4, &[]);
     let config = SetConfig::new(Scope::Global).range(range(0, last));
     let set = space.add_set(config.quota(quota)).expect("memory");
     set.preload(set.range()).expect("memory for 4 PASIDs");
