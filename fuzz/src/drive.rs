@@ -5,7 +5,7 @@ use crate::holder::Holder;
 use crate::model::{Model, Quirk};
 use crate::op::{Input, Number, Op, Request, Which};
 use crate::report::{Answer, Call, Difference, Report};
-use pasid::{Error, Handle, IdSpace, Owned, Pasid, PasidRange, PasidWidth, Policy, Pool};
+use pasid::{Error, Handle, IdSpace, Owned, Pasid, PasidRange, PasidWidth, Pinned, Policy, Pool};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -38,6 +38,7 @@ pub(crate) struct Run {
     pub(crate) model: Model,
     pub(crate) held: VecDeque<Holder>,
     pub(crate) past: VecDeque<Handle>,
+    pub(crate) pins: Vec<Pinned<Arc<IdSpace>>>,
     pub(crate) report: Report,
     done: u64,
 }
@@ -74,6 +75,7 @@ impl Run {
             model: Model::new(width, setup.next, listed, quirk),
             held: VecDeque::new(),
             past: VecDeque::new(),
+            pins: Vec::new(),
             report: Report::new(),
             done: 0,
         }
@@ -193,6 +195,11 @@ impl Run {
             }
             Op::Preload(request) => self.preload(self.request(request)),
             Op::Shrink => self.shrink(),
+            Op::Pin(which) => self.pin(which),
+            Op::Unpin(which) => match usize::from(which).checked_rem(self.pins.len()) {
+                Some(index) => self.unpin_at(index),
+                None => Ok(()),
+            },
         }
     }
 

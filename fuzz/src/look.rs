@@ -75,7 +75,11 @@ impl Run {
     }
 
     pub(crate) fn shrink(&mut self) -> Outcome {
-        // Only an exclusive borrow shrinks, so that all holders let go of theirs.
+        // Only an exclusive borrow shrinks, so that all holders let go of theirs. A pin has
+        // no raw form.
+        while !self.pins.is_empty() {
+            self.unpin_at(0)?;
+        }
         let held: Vec<Holder> = self.held.drain(..).map(Holder::raw).collect();
         let before = self.space.memory_bytes();
         let Some(space) = Arc::get_mut(&mut self.space) else {
@@ -117,6 +121,9 @@ impl Run {
         self.compare_all()?;
         while !self.held.is_empty() {
             self.drop_at(0)?;
+        }
+        while !self.pins.is_empty() {
+            self.unpin_at(0)?;
         }
         self.compare_all()?;
         let live = self.space.any_live(self.space.range());

@@ -32,12 +32,20 @@ pub enum Quirk {
     GenerationIgnored,
     /// The last PASID of the width is not handed out.
     OneShort,
+    /// A pin keeps nothing.
+    PinForgotten,
+    /// A PASID stays when its pin is taken away.
+    PinSticks,
+    /// A PASID has several pins.
+    PinnedTwice,
 }
 
 #[derive(Debug, Clone)]
 enum Held {
     Reserved,
     Allocated(Allocation),
+    /// Over, and pinned.
+    Kept(Handle),
 }
 
 #[derive(Debug, Clone)]
@@ -49,6 +57,7 @@ struct Allocation {
     own: bool,
     /// References beside it.
     others: u32,
+    pinned: bool,
 }
 
 /// A space as maps.
@@ -177,7 +186,7 @@ impl Model {
         self.fits(pasid)?;
         match self.held.get(&pasid.get()) {
             Some(Held::Reserved) => Err(Error::Reserved(pasid)),
-            Some(Held::Allocated(_)) => Err(Error::InUse(pasid)),
+            Some(Held::Allocated(_) | Held::Kept(_)) => Err(Error::InUse(pasid)),
             None if !self.has_memory(pasid.get()) => Err(Error::OutOfMemory),
             None => Ok(()),
         }
@@ -191,6 +200,7 @@ impl Model {
             revoked: false,
             own: true,
             others: 0,
+            pinned: false,
         };
         let number = handle.pasid().get();
         self.held.insert(number, Held::Allocated(allocation));
@@ -256,7 +266,7 @@ impl Model {
             Some(Held::Allocated(one)) if one.revoked => Err(Error::BeingFreed(pasid)),
             Some(Held::Allocated(one)) => Ok((one.handle, one.word)),
             Some(Held::Reserved) => Err(Error::Reserved(pasid)),
-            None => Err(Error::NotFound(pasid)),
+            None | Some(Held::Kept(_)) => Err(Error::NotFound(pasid)),
         }
     }
 
@@ -320,10 +330,37 @@ impl Model {
     fn end_if_unheld(&mut self, pasid: Pasid) {
         let number = pasid.get();
         let lost = self.is(Quirk::FreeLost) && number % 64 == 21;
-        if !lost
-            && self
-                .at(number)
-                .is_some_and(|one| !one.own && one.others == 0)
+        let one = self.at(number).filter(|one| !one.own && one.others == 0);
+        let ended = one.map(|one| (one.handle, one.pinned));
+        match ended.filter(|_| !lost) {
+            Some((handle, true)) if !self.is(Quirk::PinForgotten) => {
+                self.held.insert(number, Held::Kept(handle));
+            }
+            Some(_) => {
+                self.held.remove(&number);
+            }
+            None => {}
+        }
+    }
+
+    /// `pin`, for a holder.
+    pub fn pin(&mut self, handle: Handle) -> Result<(), Error> {
+        let twice = self.is(Quirk::PinnedTwice);
+        let one = self.named(handle)?;
+        if one.pinned && !twice {
+            return Err(Error::AlreadyPinned(handle.pasid()));
+        }
+        one.pinned = true;
+        Ok(())
+    }
+
+    /// The pin on that allocation is taken away.
+    pub fn unpin(&mut self, handle: Handle) {
+        let (number, sticks) = (handle.pasid().get(), self.is(Quirk::PinSticks));
+        if let Ok(one) = self.named(handle) {
+            one.pinned = false;
+        } else if matches!(self.held.get(&number), Some(Held::Kept(kept)) if *kept == handle)
+            && !sticks
         {
             self.held.remove(&number);
         }

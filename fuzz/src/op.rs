@@ -260,4 +260,8 @@ pub enum Op {
     Preload(Request),
     /// `shrink`.
     Shrink,
+    /// `pin` of an Owned or a Ref.
+    Pin(u16),
+    /// Drop of a pin.
+    Unpin(u16),
 }

@@ -5,12 +5,14 @@ use crate::drive::{Outcome, Run};
 use crate::holder::Holder;
 use crate::op::{Number, Which};
 use crate::report::{Call, Difference};
-use pasid::{Error, Handle, IdSpace, Pool, Ref};
+use pasid::{Error, Handle, IdSpace, Pinned, Pool, Ref};
 use std::fmt;
 use std::sync::Arc;
 
 /// Handles that are kept for later use, over or not.
 const PAST_LAST: usize = 256;
+/// Pins that are kept: the oldest goes when one more comes.
+const PINS_LAST: usize = 40;
 
 impl Run {
     /// Compares a reference with the model's answer, and keeps it.
@@ -126,6 +128,37 @@ impl Run {
         let got = typed.as_ref().map(Holder::handle).map_err(|error| *error);
         self.same_result((Call::HolderFromRaw, handle), got, Ok(handle))?;
         Ok(typed.unwrap_or(Holder::RawRef(handle)))
+    }
+
+    // ---- Pins ----------------------------------------------------------------
+
+    pub(crate) fn pin(&mut self, which: u16) -> Outcome {
+        let Some(index) = self.index(which) else {
+            return Ok(());
+        };
+        let real = match &self.held[index] {
+            Holder::Owned(owned) => owned.pin(),
+            Holder::Ref(reference) => reference.pin(),
+            Holder::RawOwned(_) | Holder::RawRef(_) => return Ok(()),
+        };
+        let handle = self.held[index].handle();
+        let got = real.as_ref().map(Pinned::handle).map_err(|error| *error);
+        let model = self.model.pin(handle).map(|()| handle);
+        self.same_result((Call::Pin, handle), got, model)?;
+        self.pins.extend(real);
+        match self.pins.len() > PINS_LAST {
+            true => self.unpin_at(0),
+            false => Ok(()),
+        }
+    }
+
+    pub(crate) fn unpin_at(&mut self, index: usize) -> Outcome {
+        let pin = self.pins.remove(index);
+        let handle = pin.handle();
+        drop(pin);
+        self.model.unpin(handle);
+        self.same_result((Call::Unpin, handle), Ok(()), Ok(()))?;
+        self.find(handle.pasid())
     }
 
     // ---- Ends ----------------------------------------------------------------

@@ -34,6 +34,8 @@ pub enum Call {
     Unreserve,
     Preload,
     Shrink,
+    Pin,
+    Unpin,
 }
 
 /// How a call can end.
@@ -50,6 +52,7 @@ pub enum Answer {
     NotFound,
     BeingFreed,
     Stale,
+    AlreadyPinned,
     InvalidHandle,
     /// An error that no run should meet.
     Unexpected,
@@ -69,6 +72,7 @@ impl Answer {
             Err(Error::NotFound(_)) => Answer::NotFound,
             Err(Error::BeingFreed(_)) => Answer::BeingFreed,
             Err(Error::Stale(_)) => Answer::Stale,
+            Err(Error::AlreadyPinned(_)) => Answer::AlreadyPinned,
             Err(Error::InvalidHandle { .. }) => Answer::InvalidHandle,
             Err(_) => Answer::Unexpected,
         }

@@ -3,12 +3,14 @@
 //!
 //! As with one id space (the modules beside this one): [`Op`] is one call, [`run`] drives
 //! a real `Space` and a [`Model`] and compares every answer, what observers are told, and
-//! every few calls all listings and numbers. M1 to M3, M6 and M8 are also checked of what
+//! every few calls all listings and numbers. M7 and M8 are said in `model/flush.rs`. M1 to
+//! M3, M6 and M8 are also checked of what
 //! the sets say themselves, without the model.
 
 mod control;
 mod data;
 mod drive;
+mod flush;
 mod hardware;
 mod look;
 mod model;
@@ -17,10 +19,10 @@ mod quirk;
 mod report;
 
 pub use drive::run;
-pub use model::{Event, Failures, Model, NewSet, NewTable, Request};
+pub use model::{Batch, Event, Failures, Holder, Model, NewSet, NewTable, Request};
 pub use op::{
-    Input, Kind, Number, Op, Order, Range, Reserved, ScopeSpec, Seldom, SetSpec, Setup, TableSpec,
-    Which, Width,
+    Input, Invalidation, Kind, Number, Op, Order, Range, Reserved, ReuseSpec, ScopeSpec, Seldom,
+    SetSpec, Setup, TableSpec, Which, Whose, Width,
 };
 pub use quirk::Quirk;
 pub use report::{Answer, Call, Report};

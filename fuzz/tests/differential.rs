@@ -11,7 +11,7 @@ const OPERATIONS: usize = 1_000_000;
 const SEED: u64 = 0x9a51_d000;
 
 /// The errors that each call can answer, all of which a million operations meet.
-const ERRORS: [(Call, &[Answer]); 18] = [
+const ERRORS: [(Call, &[Answer]); 20] = [
     (Alloc, &[Exhausted, DoesNotFit, NoPasidSupport]),
     (
         AllocInPlace,
@@ -63,6 +63,8 @@ const ERRORS: [(Call, &[Answer]); 18] = [
     (Unreserve, &[NotFound, DoesNotFit, NoPasidSupport]),
     (Preload, &[DoesNotFit, NoPasidSupport]),
     (Shrink, &[]),
+    (Pin, &[AlreadyPinned]),
+    (Unpin, &[]),
 ];
 
 /// A random run of about `count` operations.
@@ -129,6 +131,9 @@ fn a_model_that_is_wrong_is_noticed() {
         Quirk::MemoryEverywhere,
         Quirk::GenerationIgnored,
         Quirk::OneShort,
+        Quirk::PinForgotten,
+        Quirk::PinSticks,
+        Quirk::PinnedTwice,
     ] {
         match differ(SEED, OPERATIONS / 10, Some(quirk)) {
             Ok(_) => panic!("{quirk:?} was not noticed"),

@@ -7,23 +7,23 @@ use pasid_fuzz::Difference;
 use pasid_fuzz::sets::Call::{self, *};
 use pasid_fuzz::sets::{Input, Op, Quirk, Report, Setup, run};
 
-const OPERATIONS: usize = 600_000;
+const OPERATIONS: usize = 1_000_000;
 const SEED: u64 = 0x9a51_d003;
 
 /// The errors that each call can answer, all of which the random operations meet.
-const ERRORS: [(Call, &str); 31] = [
+const ERRORS: [(Call, &str); 38] = [
     (
         Alloc,
-        "OutsideSet Exhausted QuotaExceeded DoesNotFit Closing",
+        "OutsideSet Exhausted AwaitingFlush QuotaExceeded DoesNotFit Closing",
     ),
     (
         AllocInPlace,
-        "OutsideSet Exhausted QuotaExceeded OutOfMemory DoesNotFit Closing",
+        "OutsideSet Exhausted AwaitingFlush QuotaExceeded OutOfMemory DoesNotFit Closing",
     ),
     (
         AllocAt,
         "OutsideSet QuotaExceeded OutOfMemory Reserved DoesNotFit HeldGlobally HeldLocally \
-         InUse Closing",
+         InUse AwaitingFlush Closing",
     ),
     (Get, "BeingFreed Stale WrongSet"),
     (GetAt, "Reserved DoesNotFit NotFound BeingFreed WrongSet"),
@@ -62,6 +62,13 @@ const ERRORS: [(Call, &str); 31] = [
         FaultGet,
         "Reserved DoesNotFit NotFound NotAttached BeingFreed Closing",
     ),
+    (BeginFlush, ""),
+    (Complete, ""),
+    (DropTicket, ""),
+    (PutBackOn, ""),
+    (Flush, ""),
+    (Pin, "AlreadyPinned"),
+    (Unpin, ""),
 ];
 
 /// A random run of about `count` operations.

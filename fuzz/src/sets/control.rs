@@ -2,13 +2,14 @@
 //! Tables and sets that come and go, reservations, memory.
 
 use crate::sets::drive::{Log, Outcome, Run};
+use crate::sets::flush::Installed;
 use crate::sets::hardware::cut;
 use crate::sets::model::{NewSet, NewTable};
 use crate::sets::op::{Number, Op, ScopeSpec, SetSpec, TableSpec};
 use crate::sets::report::Call;
 use pasid::{
-    Error, Pasid, PasidRange, PasidWidth, RequesterId, Scope, SetConfig, Space, SpaceKind, Table,
-    TableConfig,
+    Error, IoasidSet, Pasid, PasidRange, PasidWidth, RequesterId, Scope, SetConfig, Space,
+    SpaceKind, Table, TableConfig,
 };
 use std::sync::{Arc, LazyLock};
 
@@ -231,6 +232,11 @@ impl Run {
         if let Some(log) = &log {
             config = config.observer(log.clone());
         }
+        config = config.reuse(spec.reuse.get());
+        let flusher = spec.reuse.flusher().map(Installed::new);
+        if let Some(flusher) = &flusher {
+            config = config.flusher(flusher.clone());
+        }
         let real = self.space.add_set(config);
         let model = self.model.add_set(NewSet {
             tables,
@@ -240,19 +246,40 @@ impl Run {
             policy: spec.order.get(),
             quota,
             token,
+            reuse: spec.reuse.get(),
+            flusher: spec.reuse.flusher(),
         });
         let got = real.as_ref().map(|_| self.sets.len());
         let got = got.map_err(|error| *error);
         self.same_result((Call::AddSet, spec), got, model)?;
-        if let Ok(set) = real {
-            let index = self.sets.len();
-            let (first, last) = (set.range().first().get(), set.range().last().get());
-            self.same(("range", index), (first, last), self.model.set_range(index))?;
-            let shown = (set.policy(), set.token());
-            self.same(("policy, token", index), shown, (spec.order.get(), token))?;
-            self.sets.push(Some(Arc::new(set)));
-            self.logs.push(log);
+        match real {
+            Ok(set) => self.keep_set(Arc::new(set), spec, flusher, log),
+            Err(_) => Ok(()),
         }
+    }
+
+    /// Takes note of a set, and compares what it says of itself.
+    fn keep_set(
+        &mut self,
+        set: Arc<IoasidSet>,
+        spec: SetSpec,
+        flusher: Option<Arc<Installed>>,
+        log: Option<Arc<Log>>,
+    ) -> Outcome {
+        let (index, token) = (
+            self.sets.len(),
+            spec.token.map(|token| u64::from(token % 4)),
+        );
+        let (first, last) = (set.range().first().get(), set.range().last().get());
+        self.same(("range", index), (first, last), self.model.set_range(index))?;
+        let shown = (set.policy(), set.token(), set.reuse());
+        let asked = (spec.order.get(), token, spec.reuse.get());
+        self.same(("policy, token, reuse", index), shown, asked)?;
+        if let Some(flusher) = flusher {
+            flusher.install(&set);
+        }
+        self.sets.push(Some(set));
+        self.logs.push(log);
         Ok(())
     }
 

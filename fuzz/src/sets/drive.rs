@@ -2,13 +2,14 @@
 //! Drives a space and its model with the same operations, and compares.
 
 use crate::report::Difference;
+use crate::sets::flush::AnyTicket;
 use crate::sets::model::{Event, Model};
 use crate::sets::op::{Input, Number, Op, Range, Which};
 use crate::sets::quirk::Quirk;
 use crate::sets::report::{Answer, Call, Report};
 use pasid::{
     Attaching, Attachment, Error, Fault, Handle, IoasidSet, Observer, Owned, Pasid, PasidRange,
-    Ref, Space, Table,
+    Pinned, Ref, Space, Table,
 };
 use std::collections::VecDeque;
 use std::fmt;
@@ -108,7 +109,7 @@ impl Wire {
 }
 
 pub(crate) struct Run {
-    pub(crate) space: Space,
+    pub(crate) space: Arc<Space>,
     pub(crate) model: Model,
     /// By the model's index; `None` where the handle was dropped.
     pub(crate) tables: Vec<Option<Arc<Table>>>,
@@ -116,6 +117,10 @@ pub(crate) struct Run {
     pub(crate) logs: Vec<Option<Arc<Log>>>,
     /// With the set's index.
     pub(crate) held: VecDeque<(usize, Held)>,
+    /// With the model's number.
+    pub(crate) tickets: Vec<(usize, AnyTicket)>,
+    /// With the set's index.
+    pub(crate) pins: Vec<(usize, Pinned<Arc<IoasidSet>>)>,
     /// With the table's index.
     pub(crate) wires: Vec<(usize, Wire)>,
     pub(crate) past: VecDeque<Handle>,
@@ -130,17 +135,18 @@ impl Run {
         let setup = input.setup;
         let (kind, listed) = (setup.kind.get(), setup.reserved.list());
         let capacity = setup.capacity.map(|steps| u32::from(steps) * 256);
-        let mut space = Space::with_reserved(kind, listed);
-        if let Some(capacity) = capacity {
-            space = space.with_capacity(capacity);
-        }
         Run {
-            space,
+            space: Arc::new(match capacity {
+                None => Space::with_reserved(kind, listed),
+                Some(capacity) => Space::with_capacity_and_reserved(kind, capacity, listed),
+            }),
             model: Model::new(kind, listed, capacity, quirk),
             tables: Vec::new(),
             sets: Vec::new(),
             logs: Vec::new(),
             held: VecDeque::new(),
+            tickets: Vec::new(),
+            pins: Vec::new(),
             wires: Vec::new(),
             past: VecDeque::new(),
             reserved: Vec::new(),
@@ -270,6 +276,14 @@ impl Run {
             | Op::Fault(..)
             | Op::FaultAttached(..)
             | Op::PreloadTable(..) => self.hardware_call(op),
+            Op::BeginFlush(_)
+            | Op::Complete(_)
+            | Op::DropTicket(_)
+            | Op::PutBackOn(..)
+            | Op::LookAtTicket(..)
+            | Op::Flush(..)
+            | Op::Pin(_)
+            | Op::Unpin(_) => self.flush_call(op),
             Op::CloseSet(_, seldom)
             | Op::DropSet(_, seldom)
             | Op::CloseTable(_, seldom)

@@ -5,16 +5,19 @@
 //! There are no bits, claims or hints here, and nothing is taken in steps.
 
 use crate::sets::quirk::Quirk;
-use pasid::{Error, Handle, Pasid, PasidRange, PasidWidth, Policy, RequesterId, SpaceKind};
+use pasid::{Error, Handle, Pasid, PasidRange, PasidWidth, Policy, RequesterId, Reuse, SpaceKind};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 mod alloc;
 mod attach;
 mod control;
+mod flush;
 mod life;
+mod reserve;
 
 pub use alloc::Request;
 pub use control::{NewSet, NewTable};
+pub use flush::{Batch, Holder};
 pub(crate) use life::Numbers;
 
 /// PASIDs that get memory together.
@@ -42,6 +45,21 @@ pub(crate) struct Allocation {
     pub(crate) own: bool,
     /// References beside it, those of attachments included.
     pub(crate) others: u32,
+    pub(crate) pinned: bool,
+    /// The tables to which it was attached.
+    pub(crate) tables: BTreeSet<usize>,
+}
+
+/// A PASID whose allocation is over, and that nobody may have.
+#[derive(Debug, Clone)]
+pub(crate) struct Ended {
+    pub(crate) handle: Handle,
+    /// The tables to which that allocation was attached.
+    pub(crate) tables: BTreeSet<usize>,
+    /// It has a pin; else it awaits a flush.
+    pub(crate) pinned: bool,
+    /// The ticket that it belongs to.
+    pub(crate) ticket: Option<usize>,
 }
 
 /// On which tables a set's PASIDs count.
@@ -88,6 +106,13 @@ pub(crate) struct Set {
     /// One after the last PASID handed out, for each half that there can be.
     pub(crate) cursors: [u32; 20],
     pub(crate) held: BTreeMap<u32, Allocation>,
+    /// What is over and waits, for the pin to be taken away or for a flush.
+    pub(crate) ended: BTreeMap<u32, Ended>,
+    /// For a model that is wrong: where a number was attached in its last life.
+    pub(crate) tables_before: BTreeMap<u32, BTreeSet<usize>>,
+    pub(crate) reuse: Reuse,
+    /// Whether allocations run a flush, and whether that works.
+    pub(crate) flusher: Option<bool>,
     pub(crate) closing: bool,
     /// Somebody has a handle of it.
     pub(crate) handle: bool,
@@ -107,6 +132,11 @@ impl Set {
     pub(crate) fn has(&self, number: u32) -> bool {
         let mut pieces = self.pieces.iter();
         pieces.any(|&(first, last)| (first..=last).contains(&number))
+    }
+
+    /// Whether the number is held, or over and nobody's yet: M7.
+    pub(crate) fn keeps(&self, number: u32) -> bool {
+        self.held.contains_key(&number) || self.ended.contains_key(&number)
     }
 }
 
@@ -179,6 +209,11 @@ pub struct Model {
     pub(crate) leaves: BTreeSet<(Place, u32)>,
     pub(crate) nodes: BTreeSet<(Place, u32)>,
     pub(crate) issued: HashSet<Handle>,
+    /// Flushes that began, by their tickets.
+    pub(crate) tickets: BTreeMap<usize, flush::Ticket>,
+    pub(crate) tickets_made: usize,
+    /// Completed flushes of each place, and the PASIDs that they returned.
+    pub(crate) flushes: BTreeMap<Place, (u64, u64)>,
     pub(crate) quirk: Option<Quirk>,
 }
 
@@ -201,6 +236,9 @@ impl Model {
             leaves: BTreeSet::new(),
             nodes: BTreeSet::new(),
             issued: HashSet::new(),
+            tickets: BTreeMap::new(),
+            tickets_made: 0,
+            flushes: BTreeMap::new(),
             quirk,
         }
     }
@@ -237,7 +275,7 @@ impl Model {
     pub(crate) fn holder(&self, reach: &Reach, number: u32) -> Option<usize> {
         self.sets
             .iter()
-            .position(|set| set.held.contains_key(&number) && self.overlap(reach, &set.reach))
+            .position(|set| set.keeps(number) && self.overlap(reach, &set.reach))
     }
 
     /// Whether one of the tables that `reach` reaches reserves `number`.

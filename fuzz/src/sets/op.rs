@@ -3,7 +3,7 @@
 //! something: numbers fold into what exists, so that no input of the fuzzer is wasted.
 
 use arbitrary::Arbitrary;
-use pasid::{Pasid, PasidRange, PasidWidth, Policy, SpaceKind};
+use pasid::{Pasid, PasidRange, PasidWidth, Policy, Reuse, SpaceKind};
 
 /// A whole run.
 #[derive(Debug, Clone, Arbitrary)]
@@ -152,6 +152,52 @@ pub struct SetSpec {
     pub token: Option<u8>,
     /// Whether somebody is told of its transitions.
     pub observed: bool,
+    /// When its PASIDs may be allocated again.
+    pub reuse: ReuseSpec,
+}
+
+/// When PASIDs may be allocated again, and who flushes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
+pub enum ReuseSpec {
+    /// At once.
+    Immediate,
+    /// At once: half of all sets.
+    ImmediateToo,
+    /// After a flush, which nobody installed.
+    AfterFlush,
+    /// After a flush, with one installed, which works or fails.
+    Flushed(bool),
+}
+
+impl ReuseSpec {
+    /// The way of reuse.
+    pub fn get(self) -> Reuse {
+        match self {
+            ReuseSpec::Immediate | ReuseSpec::ImmediateToo => Reuse::Immediate,
+            ReuseSpec::AfterFlush | ReuseSpec::Flushed(_) => Reuse::AfterFlush,
+        }
+    }
+
+    /// Whether there is a flush that an allocation runs, and whether it works.
+    pub fn flusher(self) -> Option<bool> {
+        match self {
+            ReuseSpec::Flushed(works) => Some(works),
+            _ => None,
+        }
+    }
+}
+
+/// What is flushed.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub enum Whose {
+    /// The global sets.
+    Space,
+    /// The local sets of a table.
+    Table(u8),
+    /// Whatever waits where a set's PASIDs do.
+    Set(u8),
+    /// The same, which is the only way for a group.
+    SetToo(u8),
 }
 
 /// Which tables a set is for.
@@ -367,4 +413,31 @@ pub enum Op {
     ListTable(u8, Range),
     /// `tables`, `sets`, `capacity_left`.
     ListSpace,
+    /// `begin_flush`.
+    BeginFlush(Whose),
+    /// `complete` of a ticket.
+    Complete(u16),
+    /// Drop of a ticket.
+    DropTicket(u16),
+    /// `put_back_on` of a ticket, for a table.
+    PutBackOn(u16, u8),
+    /// What a ticket says of itself and of a table.
+    LookAtTicket(u16, u8),
+    /// `flush`, whose invalidation works, fails, or fails on a table.
+    Flush(Whose, Invalidation),
+    /// `pin` of an Owned or a Ref.
+    Pin(u16),
+    /// Drop of a pin.
+    Unpin(u16),
+}
+
+/// How an invalidation ends.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub enum Invalidation {
+    /// Well.
+    Works,
+    /// It fails.
+    Fails,
+    /// It fails on a table.
+    FailsOn(u8),
 }

@@ -75,6 +75,8 @@ quirks! {
     AttachmentHoldsNothing,
     /// *not attached* is *not found*.
     NotAttachedIsNotFound,
+    /// What a group has revoked is *not attached* on its tables.
+    GroupStateUnknown,
     /// A revoked PASID's faults are answered as before.
     FaultsOutliveRevocation,
     /// A narrow device joins though PASIDs beyond its width are attached.
@@ -83,4 +85,44 @@ quirks! {
     WordSticks,
     /// Everything has memory.
     MemoryEverywhere,
+    /// What should wait for a flush is free at once (M7).
+    ReuseAtOnce,
+    /// What waits is free as soon as a flush has begun (M7).
+    FreeWhenBegun,
+    /// What waits costs no credit (M8).
+    WaitingCostsNothing,
+    /// A pinned PASID's end costs no credit (M8).
+    KeptCostsNothing,
+    /// What waits is exhausted, and not awaited.
+    AwaitingIsExhausted,
+    /// Every flush takes what waits anywhere.
+    FlushTakesAll,
+    /// A PASID belongs to each flush that begins while it waits.
+    FlushesShare,
+    /// A dropped ticket gives its PASIDs back.
+    DroppedTicketCompletes,
+    /// A flush whose invalidation failed gives its PASIDs back.
+    FailedFlushCompletes,
+    /// One table's failure keeps the whole batch.
+    FailureOfOneIsOfAll,
+    /// A batch is said to have been attached everywhere.
+    RangesOnAll,
+    /// What was attached in an earlier life is invalidated again.
+    RangesOnOfEarlierLives,
+    /// Where an attachment was backed out nothing is invalidated.
+    BackedOutIsNotInvalidated,
+    /// An allocation runs no flush.
+    FlusherForgotten,
+    /// A pin keeps nothing.
+    PinForgotten,
+    /// An observer is told of the end of what is pinned.
+    ReclaimedDespitePin,
+    /// A PASID has several pins.
+    PinnedTwice,
+    /// What was pinned needs no flush when the pin goes.
+    UnpinnedNeedsNoFlush,
+    /// A flush takes what is pinned.
+    FlushTakesPinned,
+    /// A set is gone while its PASIDs wait.
+    GoneWhileWaiting,
 }

@@ -42,6 +42,13 @@ pub enum Call {
     Commit,
     ReplaceAttached,
     FaultGet,
+    BeginFlush,
+    Complete,
+    DropTicket,
+    PutBackOn,
+    Flush,
+    Pin,
+    Unpin,
 }
 
 /// How a call can end: `None` is well, otherwise the code of the error.
@@ -74,6 +81,8 @@ impl Answer {
         let name = names!(
             error,
             Exhausted,
+            AwaitingFlush,
+            AlreadyPinned,
             QuotaExceeded,
             OutOfMemory,
             Reserved,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Sixteen values, two tables, and a set of each scope, as masks of values.
+//! Sixteen values, two tables, and a set of each scope, as masks of values. The PASIDs of
+//! one of the sets may await a flush.
 
 use pasid::{Error, Pasid, PasidRange};
 
@@ -25,6 +26,11 @@ pub enum Quirk {
     TableReservationUnknownToTheGlobalSet,
     HighestFirst,
     QuotaOneMore,
+    WaitingIsFree,
+    BatchIsFree,
+    DroppedTicketCompletes,
+    FlushTakesAllThatComes,
+    AwaitingIsExhausted,
 }
 
 /// Who holds what.
@@ -33,6 +39,10 @@ pub struct State {
     pub live: [u16; SETS],
     /// Revoked, with the owner's reference still held.
     pub freeing: [u16; SETS],
+    /// Of the set whose PASIDs await a flush: over, and not taken by one.
+    pub waiting: u16,
+    /// Over, and of the flush that is in flight.
+    pub batch: u16,
 }
 
 impl State {
@@ -42,10 +52,12 @@ impl State {
 
     /// The values in which two states differ, for each set.
     fn differences<'a>(&'a self, other: &'a State) -> impl Iterator<Item = u16> + 'a {
-        (0..SETS).map(|set| {
+        let ended = self.waiting ^ other.waiting | self.batch ^ other.batch;
+        let held = (0..SETS).map(|set| {
             let live = self.live[set] ^ other.live[set];
             live | self.freeing[set] ^ other.freeing[set]
-        })
+        });
+        held.chain([ended])
     }
 
     /// In how many places two states differ.
@@ -73,6 +85,12 @@ pub enum Op {
     Revoke(usize, u32),
     /// The owner's drop.
     Free(usize, u32),
+    /// `begin_flush` of the set whose PASIDs await one.
+    Begin,
+    /// `complete` of its ticket.
+    Complete,
+    /// The ticket's drop.
+    PutBack,
 }
 
 /// What an operation answers.
@@ -83,6 +101,8 @@ const RANGES: [(u32, u32); 4] = [(0, 15), (0, 7), (8, 15), (5, 9)];
 
 pub struct Model {
     pub quota: Option<u32>,
+    /// The set whose PASIDs await a flush.
+    pub after_flush: Option<usize>,
     pub quirk: Option<Quirk>,
 }
 
@@ -116,7 +136,46 @@ impl Model {
                 }
             }
         }
+        // One flush at a time: of several the batches would have to be told apart.
+        match (state.waiting, state.batch) {
+            (0, 0) => {}
+            (_, 0) => ops.push(Op::Begin),
+            _ => ops.extend([Op::Complete, Op::PutBack]),
+        }
         ops
+    }
+
+    /// What keeps others from the values, and costs a credit (M7, M8).
+    fn kept(&self, state: &State, set: usize) -> u16 {
+        let mut ended = 0;
+        if self.after_flush == Some(set) {
+            ended |= if self.is(Quirk::WaitingIsFree) {
+                0
+            } else {
+                state.waiting
+            };
+            ended |= if self.is(Quirk::BatchIsFree) {
+                0
+            } else {
+                state.batch
+            };
+        }
+        state.held(set) | ended
+    }
+
+    /// The values of which the set knows that they await a flush: its own, global ones,
+    /// and for a group those of its tables.
+    fn awaited(&self, state: &State, set: usize) -> u16 {
+        let knows = match self.after_flush {
+            None => false,
+            Some(GLOBAL) => true,
+            Some(GROUP) => set == GROUP,
+            Some(local) => set == local || set == GROUP,
+        };
+        match knows && !self.is(Quirk::AwaitingIsExhausted) {
+            true => state.waiting | state.batch,
+            false => 0,
+        }
     }
 
     /// Whether a PASID of one set keeps it from the other.
@@ -144,7 +203,7 @@ impl Model {
         let others = (0..SETS).filter(|&other| self.exclude(set, other));
         let taken = others.map(|other| match self.is(Quirk::FreeingIsFree) {
             true => state.live[other],
-            false => state.held(other),
+            false => self.kept(state, other),
         });
         taken.fold(self.reserved(set), |all, one| all | one)
     }
@@ -152,7 +211,7 @@ impl Model {
     fn credit(&self, state: &State, set: usize) -> Result<(), Error> {
         let more = u32::from(self.is(Quirk::QuotaOneMore));
         match self.quota {
-            Some(quota) if state.held(set).count_ones() >= quota + more => {
+            Some(quota) if self.kept(state, set).count_ones() >= quota + more => {
                 Err(Error::QuotaExceeded { quota })
             }
             _ => Ok(()),
@@ -168,7 +227,13 @@ impl Model {
             false => range.find(|&value| free & bit(value) != 0),
         };
         let range = PasidRange::new(pasid(first), pasid(last))?;
-        found.ok_or(Error::Exhausted { range })
+        let awaited = self.awaited(state, set);
+        found.ok_or(
+            match (first..=last).any(|value| awaited & bit(value) != 0) {
+                true => Error::AwaitingFlush { range },
+                false => Error::Exhausted { range },
+            },
+        )
     }
 
     fn alloc_at(&self, state: &State, set: usize, value: u32) -> Result<u32, Error> {
@@ -177,10 +242,13 @@ impl Model {
             return Ok(value);
         }
         let global = set == GLOBAL;
-        let held_globally = state.held(GLOBAL) & bit(value) != 0;
+        let held_globally = self.kept(state, GLOBAL) & bit(value) != 0;
         Err(match value {
             SPACE_RESERVED => Error::Reserved(pasid(value)),
             TABLE_RESERVED if set == 1 || set == GROUP => Error::Reserved(pasid(value)),
+            _ if self.awaited(state, set) & bit(value) != 0 => Error::AwaitingFlush {
+                range: pasid(value).into(),
+            },
             _ if held_globally && !global => Error::HeldGlobally(pasid(value)),
             _ if !held_globally && global => Error::HeldLocally(pasid(value)),
             _ => Error::InUse(pasid(value)),
@@ -222,6 +290,27 @@ impl Model {
             Op::Free(set, value) => {
                 after.live[set] &= !bit(value);
                 after.freeing[set] &= !bit(value);
+                if self.after_flush == Some(set) {
+                    after.waiting |= bit(value);
+                }
+                return (Ok(None), after);
+            }
+            Op::Begin => {
+                after.batch = std::mem::take(&mut after.waiting);
+                return (Ok(Some(after.batch.into())), after);
+            }
+            Op::Complete => {
+                if self.is(Quirk::FlushTakesAllThatComes) {
+                    after.waiting = 0;
+                }
+                let batch = std::mem::take(&mut after.batch);
+                return (Ok(Some(batch.count_ones())), after);
+            }
+            Op::PutBack => {
+                let batch = std::mem::take(&mut after.batch);
+                if !self.is(Quirk::DroppedTicketCompletes) {
+                    after.waiting |= batch;
+                }
                 return (Ok(None), after);
             }
         };

@@ -69,7 +69,13 @@ impl Model {
     pub(crate) fn used(&self, set: usize) -> u32 {
         let held = self.sets[set].held.values();
         let free_of_charge = self.is(Quirk::FreeingCostsNothing);
-        held.filter(|one| !(free_of_charge && one.revoked)).count() as u32
+        let held = held.filter(|one| !(free_of_charge && one.revoked)).count();
+        let ended = self.sets[set].ended.values();
+        let paid = ended.filter(|one| match one.pinned {
+            true => !self.is(Quirk::KeptCostsNothing),
+            false => !self.is(Quirk::WaitingCostsNothing),
+        });
+        (held + paid.count()) as u32
     }
 
     fn take_credit(&mut self, set: usize) -> Result<(), Error> {
@@ -163,7 +169,29 @@ impl Model {
 
     /// Which PASID an allocation takes.
     pub fn alloc(&mut self, set: usize, request: Request) -> Result<Pasid, Error> {
-        let chosen = self.choose(set, request);
+        let mut asked_for_credits = false;
+        let chosen = loop {
+            let range = match self.choose(set, request) {
+                Err(Error::Exhausted { range }) => range,
+                Err(error @ Error::QuotaExceeded { .. })
+                    if request.may_grow && !asked_for_credits =>
+                {
+                    asked_for_credits = true;
+                    let waits = self.sets[set].ended.values().any(|one| !one.pinned);
+                    if waits && self.run_flusher(set) {
+                        continue;
+                    }
+                    break Err(error);
+                }
+                other => break other,
+            };
+            if !self.awaits_flush(set, range) {
+                break Err(Error::Exhausted { range });
+            }
+            if !(request.may_grow && self.run_flusher(set)) {
+                break Err(Error::AwaitingFlush { range });
+            }
+        };
         self.note(set, chosen)
     }
 
@@ -181,7 +209,12 @@ impl Model {
         self.take_credit(set)?;
         let reach = self.sets[set].reach.clone();
         if let Some(why) = self.why_not_free(&reach, pasid) {
-            return Err(why);
+            let range = pasid.into();
+            let reserved = matches!(why, Error::Reserved(_));
+            return Err(match !reserved && self.awaits_flush(set, range) {
+                true => Error::AwaitingFlush { range },
+                false => why,
+            });
         }
         match self.has_memory(set, pasid.get()) {
             true => Ok(()),
@@ -217,7 +250,7 @@ impl Model {
     fn note(&mut self, set: usize, result: Result<Pasid, Error>) -> Result<Pasid, Error> {
         if let Err(error) = &result {
             let kind = match error {
-                Error::Exhausted { .. } => 0,
+                Error::Exhausted { .. } | Error::AwaitingFlush { .. } => 0,
                 Error::QuotaExceeded { .. } => 1,
                 Error::OutOfMemory => 2,
                 Error::InUse(_)
@@ -234,12 +267,15 @@ impl Model {
 
     /// Notes an allocation. `false` if the handle has been there before.
     pub fn allocated(&mut self, set: usize, handle: Handle, word: u64) -> bool {
+        let tables = self.tables_before(set, handle.pasid().get());
         let allocation = Allocation {
             handle,
             word,
             revoked: false,
             own: true,
             others: 0,
+            pinned: false,
+            tables,
         };
         let of = &mut self.sets[set];
         of.held.insert(handle.pasid().get(), allocation);

@@ -44,6 +44,9 @@ impl Model {
         if self.is(Quirk::AttachmentHoldsNothing) {
             self.put(set, handle)?;
         }
+        if !self.is(Quirk::BackedOutIsNotInvalidated) {
+            self.note_attached(set, table, number);
+        }
         let of = &mut self.tables[table];
         let entry = Entry {
             set,
@@ -85,6 +88,8 @@ impl Model {
         match refused {
             None => {
                 entry.stage = Stage::Attached;
+                let set = entry.set;
+                self.note_attached(set, table, pasid.get());
                 Ok(())
             }
             Some(why) => {
@@ -168,9 +173,11 @@ impl Model {
         let here = Reach::Local(table);
         if let Some(holder) = self.holder(&here, number) {
             let set = &self.sets[holder];
-            // The state of a group's PASID is not with the table.
-            let group = matches!(set.reach, Reach::Group(_));
-            return match set.held[&number].revoked && !group {
+            let unknown = self.is(Quirk::GroupStateUnknown) && matches!(set.reach, Reach::Group(_));
+            let Some(one) = set.held.get(&number) else {
+                return Error::NotFound(pasid);
+            };
+            return match one.revoked && !unknown {
                 true => Error::BeingFreed(pasid),
                 false if self.is(Quirk::NotAttachedIsNotFound) => Error::NotFound(pasid),
                 false => Error::NotAttached(pasid),

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tables and sets that come and go, reservations, quotas and the capacity.
 
+use super::flush::Holder;
 use super::{Model, Place, QUOTA_LAST, Quota, Reach, Set, Table, lists};
 use crate::sets::quirk::Quirk;
-use pasid::{Error, Pasid, PasidRange, PasidWidth, Policy, RequesterId, SpaceKind};
+use pasid::{Error, Pasid, PasidRange, PasidWidth, Policy, RequesterId, Reuse, SpaceKind};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a table is made of.
@@ -32,14 +33,22 @@ pub struct NewSet {
     pub quota: Option<u32>,
     /// Its token.
     pub token: Option<u64>,
+    /// When its PASIDs may be allocated again.
+    pub reuse: Reuse,
+    /// Whether allocations run a flush, and whether that works.
+    pub flusher: Option<bool>,
 }
 
 impl Model {
     /// Forgets what is closed and referred to by nobody.
     pub fn forget_gone(&mut self) {
         let keeps = self.is(Quirk::CapacityLost);
-        for set in &mut self.sets {
-            if !set.gone && set.closing && !set.handle && set.held.is_empty() {
+        for index in 0..self.sets.len() {
+            let flushed = self.is_being_flushed(index) || self.has_ticket(Holder::Set(index));
+            let waits = !self.sets[index].ended.is_empty() && !self.is(Quirk::GoneWhileWaiting);
+            let set = &mut self.sets[index];
+            let held = !set.held.is_empty() || waits || flushed;
+            if !set.gone && set.closing && !set.handle && !held {
                 set.gone = true;
                 if self.capacity.is_some() && !keeps {
                     self.shared_out -= share(set);
@@ -55,6 +64,7 @@ impl Model {
                         Reach::Group(members) => members.contains(&index),
                     }
             });
+            let needed = needed || self.has_ticket(Holder::Table(index));
             let table = &mut self.tables[index];
             if table.closing && !table.handle && table.entries.is_empty() && !needed {
                 table.gone = true;
@@ -96,12 +106,12 @@ impl Model {
     }
 
     /// Whether no global set has what a table reserves.
-    fn keep_global_sets_off(&mut self, number: u32) -> Result<(), Error> {
+    pub(crate) fn keep_global_sets_off(&mut self, number: u32) -> Result<(), Error> {
         let pasid = Pasid::new(number)?;
         let held = self
             .sets
             .iter()
-            .any(|set| set.reach == Reach::Global && set.held.contains_key(&number));
+            .any(|set| set.reach == Reach::Global && set.keeps(number));
         match self.kind {
             SpaceKind::Tables => Ok(()),
             SpaceKind::Both => {
@@ -258,6 +268,10 @@ impl Model {
             failures: [0; 6],
             cursors: [0; 20],
             held: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            tables_before: BTreeMap::new(),
+            reuse: new.reuse,
+            flusher: new.flusher,
             closing: false,
             handle: true,
             gone: false,
@@ -370,93 +384,6 @@ impl Model {
         Ok(leaves.fold(false, |grown, leaf| {
             self.grow(set, leaf * super::LEAF) | grown
         }))
-    }
-
-    // ---- Reservations --------------------------------------------------------------
-
-    /// `Space::reserve`.
-    pub fn reserve(&mut self, pasid: Pasid) -> Result<(), Error> {
-        let (kind, number) = (self.kind, pasid.get());
-        self.forget_gone();
-        if kind == SpaceKind::Tables {
-            return Err(Error::WrongKind { kind });
-        }
-        self.grow_at(Place::Globals, number);
-        if kind == SpaceKind::Both {
-            self.grow_at(Place::Claims, number);
-        }
-        match self.why_not_free(&Reach::Global, pasid) {
-            Some(Error::InUse(_)) => return Err(Error::HeldGlobally(pasid)),
-            Some(why) => return Err(why),
-            None => {}
-        }
-        if !self.is(Quirk::SpaceReservationForgotten) {
-            self.added.insert(number);
-        }
-        Ok(())
-    }
-
-    /// `Space::unreserve`.
-    pub fn unreserve(&mut self, pasid: Pasid) -> Result<(), Error> {
-        let kind = self.kind;
-        self.forget_gone();
-        if kind == SpaceKind::Tables {
-            return Err(Error::WrongKind { kind });
-        }
-        let number = pasid.get();
-        let rests = |table: &Table| {
-            let fits = number <= table.built.last().get();
-            !table.gone && fits && lists(&table.listed, number)
-        };
-        if !self.added.contains(&number) {
-            Err(Error::NotFound(pasid))
-        } else if self.tables.iter().any(rests) {
-            Err(Error::HeldLocally(pasid))
-        } else {
-            self.added.remove(&number);
-            Ok(())
-        }
-    }
-
-    fn check_built(&self, table: usize, pasid: Pasid) -> Result<(), Error> {
-        let width = self.tables[table].built;
-        match pasid > width.last() {
-            true => Err(Error::DoesNotFit { pasid, width }),
-            false => Ok(()),
-        }
-    }
-
-    /// `Table::reserve`.
-    pub fn reserve_on(&mut self, table: usize, pasid: Pasid) -> Result<(), Error> {
-        if self.tables[table].closing {
-            return Err(Error::Closing);
-        }
-        self.check_built(table, pasid)?;
-        let (number, here) = (pasid.get(), Reach::Local(table));
-        let by_table = self.table_reserves(&Reach::Global, number);
-        if self.kind == SpaceKind::Global && !lists(&self.listed, number) && !by_table {
-            self.keep_global_sets_off(number)?;
-        }
-        self.grow_at(Place::Table(table), number);
-        if self.kind == SpaceKind::Both {
-            self.grow_at(Place::Claims, number);
-        }
-        if let Some(why) = self.why_not_free(&here, pasid) {
-            return Err(why);
-        }
-        if !self.is(Quirk::TableReservationForgotten) {
-            self.tables[table].added.insert(number);
-        }
-        Ok(())
-    }
-
-    /// `Table::unreserve`.
-    pub fn unreserve_on(&mut self, table: usize, pasid: Pasid) -> Result<(), Error> {
-        self.check_built(table, pasid)?;
-        match self.tables[table].added.remove(&pasid.get()) {
-            true => Ok(()),
-            false => Err(Error::NotFound(pasid)),
-        }
     }
 }
 

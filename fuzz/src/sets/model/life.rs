@@ -8,8 +8,8 @@ use pasid::{Error, Handle, Pasid, PasidRange, PasidWidth, SpaceKind};
 /// What a set's statistics say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Numbers {
-    /// PASIDs that are live, and being freed.
-    pub tally: (u32, u32),
+    /// PASIDs that are live, being freed, awaiting a flush, and kept by a pin.
+    pub tally: (u32, u32, u32, u32),
     /// Limit, use, high-water mark and allocations.
     pub quota: Option<(u32, u32, u32, u64)>,
     /// What failed.
@@ -169,9 +169,9 @@ impl Model {
     fn end_if_unheld(&mut self, set: usize, handle: Handle) {
         let (number, of) = (handle.pasid().get(), &mut self.sets[set]);
         let one = of.held.get(&number);
-        if one.is_some_and(|one| !one.own && one.others == 0) {
-            of.held.remove(&number);
-            of.events.push(Event::Reclaimed(handle));
+        let ends = one.is_some_and(|one| !one.own && one.others == 0);
+        if let Some(one) = ends.then(|| of.held.remove(&number)).flatten() {
+            self.end(set, one);
         }
     }
 
@@ -200,8 +200,10 @@ impl Model {
         let freeing = of.held.values().filter(|one| one.revoked).count() as u32;
         let used = self.used(set);
         let quota = of.quota.as_ref();
+        let kept = of.ended.values().filter(|one| one.pinned).count() as u32;
+        let waiting = of.ended.len() as u32 - kept;
         Numbers {
-            tally: (of.held.len() as u32 - freeing, freeing),
+            tally: (of.held.len() as u32 - freeing, freeing, waiting, kept),
             quota: quota.map(|quota| (quota.limit, used, quota.high_water, quota.allocations)),
             failures: of.failures,
         }
