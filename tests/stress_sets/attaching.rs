@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One thread's steps on tables, and those that change tables and sets under the others.
 
-use crate::arena::{SETS, SetCell, TABLES, TableCell, pasid, range};
+use crate::arena::{SETS, TABLES, pasid, range};
 use crate::counts::Met;
+use crate::info::{SetCell, TableCell};
 use crate::shadow::{FLIP, Id, attached_word, id_of};
 use crate::worker::{HeldAttachment, HeldFault, Worker};
 use pasid::{Attach, Attaching, Error, Pool, Table};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl Worker<'_> {
-    fn table(&mut self) -> Arc<TableCell> {
+    pub fn table(&mut self) -> Arc<TableCell> {
         Arc::clone(&self.tables[self.random.usize(..TABLES)])
     }
 
@@ -83,7 +84,7 @@ impl Worker<'_> {
                 Met::WrongSet
             }
             Error::DoesNotFit { pasid, .. } => {
-                assert!(pasid.get() > table.shadow.last_fit, "broken: {pasid} fits");
+                assert!(!table.shadow.fitted(pasid.get()), "broken: {pasid} fits");
                 Met::TooNarrow
             }
             Error::AlreadyAttached(_) => Met::AlreadyAttached,
@@ -123,6 +124,9 @@ impl Worker<'_> {
                 });
             }
             Err(Error::Paused) => self.counts.add(Met::Paused),
+            Err(Error::DoesNotFit { .. }) if !table.shadow.fitted(number) => {
+                self.counts.add(Met::TooNarrow);
+            }
             Err(Error::Closing) => self.met_closing(),
             Err(error) => panic!("broken: {error:?} for a commitment"),
         }
@@ -154,6 +158,10 @@ impl Worker<'_> {
             }
             Err(Error::BeingFreed(_)) => self.counts.add(Met::BeingFreed),
             Err(Error::Paused) => self.counts.add(Met::Paused),
+            // Somebody tries to join, and will be refused.
+            Err(Error::DoesNotFit { pasid, .. }) if !one.table.shadow.fitted(pasid.get()) => {
+                self.counts.add(Met::TooNarrow);
+            }
             Err(Error::Closing) => self.met_closing(),
             Err(error) => panic!("broken: {error:?} for a replacement"),
         }
@@ -214,7 +222,7 @@ impl Worker<'_> {
             Err(Error::NotFound(_)) => Met::NotFound,
             Err(Error::BeingFreed(_)) => Met::BeingFreed,
             Err(Error::Reserved(_)) => Met::Reserved,
-            Err(Error::DoesNotFit { .. }) if number > table.shadow.last_fit => Met::TooNarrow,
+            Err(Error::DoesNotFit { .. }) if !table.shadow.fitted(number) => Met::TooNarrow,
             Err(Error::Closing) => return self.met_closing(),
             Err(error) => panic!("broken: {error:?} for a fault on {number}"),
         };
@@ -298,11 +306,15 @@ impl Worker<'_> {
             }
             84..=87 => {
                 let statistics = self.sets[at].set.statistics();
-                assert!(statistics.live + statistics.freeing <= self.arena.last);
+                // Each is counted at the moment when it is passed.
+                let held = statistics.live + statistics.freeing;
+                assert!(held + statistics.waiting + statistics.pinned <= self.arena.last);
                 self.arena.space.capacity_left();
             }
             88..=95 => self.arena.replace_set(at),
             96 => self.arena.replace_table(at % TABLES),
+            97..=104 => self.join_for_a_moment(),
+            105..=112 => self.flush_closed(),
             _ => {}
         }
     }
@@ -311,11 +323,23 @@ impl Worker<'_> {
         let Some(one) = self.random.choice(&self.owned) else {
             return;
         };
-        let handle = one.owned.handle();
+        let (handle, cell) = (one.owned.handle(), Arc::clone(&one.cell));
         one.cell.set.revoke(handle).expect("it is held");
         match (&*one.cell.set).get(handle).map(drop) {
             Err(Error::BeingFreed(_)) => {}
             other => panic!("broken: {other:?} after the revocation of {handle}"),
+        }
+        // It is being freed wherever it counts, attached there or not.
+        for table in &cell.tables {
+            match (&*table.table).fault_get(handle.pasid()).map(drop) {
+                Err(Error::BeingFreed(_)) if cell.tables.len() > 1 => {
+                    self.counts.add(Met::RevokedInGroup);
+                }
+                Err(Error::BeingFreed(_)) => {}
+                Err(Error::Closing) => self.met_closing(),
+                Err(Error::DoesNotFit { pasid, .. }) if !table.shadow.fitted(pasid.get()) => {}
+                other => panic!("broken: {other:?} for a fault on {handle}, which is revoked"),
+            }
         }
     }
 

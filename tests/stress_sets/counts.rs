@@ -21,6 +21,31 @@ pub enum Met {
     TooNarrow,
     WrongSet,
     Exhausted,
+    /// A table knew of a group's PASID that it is being freed.
+    RevokedInGroup,
+    /// A device had joined, and nothing could be had beyond its width.
+    Narrowed,
+    /// A device could not join for what was attached beyond its width.
+    JoinRefused,
+    /// Nothing was free, and something awaited a flush.
+    AwaitingFlush,
+    /// A last reference went while a flush of its id space was in flight.
+    FreedInFlight,
+    /// Two flushes of one id space were in flight at once, each with a batch.
+    TwoFlushes,
+    /// A ticket was dropped with a batch.
+    PutBack,
+    /// A part of a batch was put back, for one table.
+    PutBackOn,
+    /// An invalidation failed.
+    FlushFailed,
+    /// An allocation ran the flush that was installed.
+    FlusherRan,
+    /// A PASID that had awaited a flush was handed out again, as late as it may (M7).
+    Reused,
+    /// The last reference went while the PASID was pinned.
+    PinnedAtEnd,
+    AlreadyPinned,
     Allocated,
     Attached,
     InUse,
@@ -36,8 +61,8 @@ pub enum Met {
 }
 
 /// How many of them must be met often enough.
-pub const REQUIRED: usize = 12;
-const ALL: [Met; 24] = [
+pub const REQUIRED: usize = 25;
+const ALL: [Met; 37] = [
     Met::HeldGlobally,
     Met::HeldLocally,
     Met::QuotaRefused,
@@ -50,6 +75,19 @@ const ALL: [Met; 24] = [
     Met::TooNarrow,
     Met::WrongSet,
     Met::Exhausted,
+    Met::RevokedInGroup,
+    Met::Narrowed,
+    Met::JoinRefused,
+    Met::AwaitingFlush,
+    Met::FreedInFlight,
+    Met::TwoFlushes,
+    Met::PutBack,
+    Met::PutBackOn,
+    Met::FlushFailed,
+    Met::FlusherRan,
+    Met::Reused,
+    Met::PinnedAtEnd,
+    Met::AlreadyPinned,
     Met::Allocated,
     Met::Attached,
     Met::InUse,
@@ -64,8 +102,13 @@ const ALL: [Met; 24] = [
     Met::QuotaInUse,
 ];
 
-#[derive(Default)]
 pub struct Counts([AtomicU64; ALL.len()]);
+
+impl Default for Counts {
+    fn default() -> Counts {
+        Counts(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
 
 impl Counts {
     pub fn add(&self, met: Met) {

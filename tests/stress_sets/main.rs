@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Real threads on tables and sets, against a shadow of their own: 8 tables, sets of all
-//! scopes and policies, attachments and faults, while quotas change and tables and sets
-//! are closed and added again.
+//! scopes and policies, attachments and faults, while quotas change, devices join and
+//! leave, and tables and sets are closed and added again.
 //!
 //! Checked at every step: one owner for each PASID and table, none beside a global one,
 //! limits and reservations, quotas, references, and that a fault has the word of what is
@@ -13,13 +13,19 @@
 mod arena;
 mod attaching;
 mod counts;
+mod devices;
+mod flusher;
+mod flushing;
+mod info;
 mod shadow;
+mod waiting;
 mod worker;
 
 use arena::{Arena, SETS, TABLES, pasid, range};
 use counts::{Counts, REQUIRED};
+use flusher::flush;
 use pasid::events::{Event, count};
-use pasid::{Error, IoasidSet, PasidWidth, Pool, Scope, SetConfig, Space, TableConfig};
+use pasid::{Error, Flush, IoasidSet, PasidWidth, Pool, Scope, SetConfig, Space, TableConfig};
 use shadow::{Id, Side};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,6 +58,21 @@ fn check_nothing_is_lost(set: &IoasidSet, last: u32) {
     }
 }
 
+/// Flushes all that waits. Nobody holds anything.
+fn flush_all(arena: &Arena) {
+    let mut cells: Vec<_> = (0..SETS).map(|index| arena.set(index)).collect();
+    cells.extend(arena.take_closed());
+    for cell in &cells {
+        flush(&*cell.set, &arena.everything, &cell.info.batches, false);
+    }
+    for cell in &cells {
+        let of = cell.set.statistics();
+        let left = (of.live, of.freeing, of.waiting, of.pinned);
+        assert_eq!(left, (0, 0, 0, 0), "something is left");
+        assert_eq!((&*cell.set).flushes().in_flight, 0);
+    }
+}
+
 /// Fails unless the sets are empty, as they say themselves.
 fn check_sets_are_empty(arena: &Arena) {
     for cell in (0..SETS).map(|index| arena.set(index)) {
@@ -80,6 +101,7 @@ fn check_sets_are_empty(arena: &Arena) {
                     Err(Error::Closing) => {}
                     Err(error) => panic!("broken: {number} was lost: {error:?}"),
                 }
+                flush(&*cell.set, &arena.everything, &cell.info.batches, false);
             }
         }
     }
@@ -129,7 +151,8 @@ fn churn(round: u32, counts: &Counts) {
             scope.spawn(move || Worker::new(arena, seed, thread, held_last).run(STEPS));
         }
     });
-    counts.merge(&arena.counts);
+    flush_all(&arena);
+    counts.merge(&arena.everything.counts);
     check_sets_are_empty(&arena);
     let (capacity, everything) = (arena.capacity, Arc::clone(&arena.everything));
     let space = arena.close();

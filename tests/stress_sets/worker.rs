@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One thread: random steps on sets, each checked against the shadow.
 
-use crate::arena::{Arena, SETS, SetCell, SetInfo, TABLES, TableCell, pasid, range};
+use crate::arena::{Arena, SETS, TABLES, pasid, range};
 use crate::counts::{Counts, Met};
+use crate::flushing::{HeldPin, HeldTicket};
+use crate::info::{SetCell, SetInfo, TableCell};
 use crate::shadow::{Id, id_of};
 use pasid::{Attachment, Error, Fault, Handle, IoasidSet, Owned, PasidRange, Pool, Ref, Table};
 use std::sync::Arc;
@@ -34,7 +36,7 @@ pub struct HeldFault {
 pub struct Worker<'a> {
     pub arena: &'a Arena,
     pub random: fastrand::Rng,
-    thread: u32,
+    pub thread: u32,
     pub numbers: u32,
     /// As this thread last saw them. It looks again when it is told of a closing: a look
     /// takes a lock, which would give the order that the space has to give.
@@ -44,6 +46,8 @@ pub struct Worker<'a> {
     pub refs: Vec<HeldRef>,
     pub attachments: Vec<HeldAttachment>,
     pub faults: Vec<HeldFault>,
+    pub tickets: Vec<HeldTicket<'a>>,
+    pub pins: Vec<HeldPin>,
     held_last: usize,
     pub counts: Counts,
 }
@@ -62,6 +66,8 @@ impl<'a> Worker<'a> {
             refs: Vec::new(),
             attachments: Vec::new(),
             faults: Vec::new(),
+            tickets: Vec::new(),
+            pins: Vec::new(),
             held_last,
             counts: Counts::default(),
         }
@@ -70,7 +76,7 @@ impl<'a> Worker<'a> {
     /// Takes `steps` random steps and gives everything back.
     pub fn run(mut self, steps: u32) {
         for _ in 0..steps {
-            match self.random.u8(..64) {
+            match self.random.u8(..80) {
                 0..=12 => self.alloc(),
                 13..=15 => self.contend(),
                 16..=20 => self.free(),
@@ -84,7 +90,11 @@ impl<'a> Worker<'a> {
                 58 => self.check_own(),
                 59..=61 => self.check_attached(),
                 62 => self.look_around(),
-                _ => self.control(),
+                63 => self.control(),
+                64..=71 => self.flush(),
+                72..=74 => self.end_flush(),
+                75..=77 => self.pin(),
+                _ => self.unpin(),
             }
         }
         while !self.faults.is_empty() {
@@ -99,7 +109,13 @@ impl<'a> Worker<'a> {
         while !self.refs.is_empty() {
             self.drop_reference();
         }
-        self.arena.counts.merge(&self.counts);
+        while !self.pins.is_empty() {
+            self.unpin();
+        }
+        while !self.tickets.is_empty() {
+            self.end_flush();
+        }
+        self.arena.everything.counts.merge(&self.counts);
     }
 
     pub fn number(&mut self) -> u32 {
@@ -153,6 +169,7 @@ impl<'a> Worker<'a> {
                 );
                 assert_eq!(owned.word(), id.0, "broken: not its word");
                 cell.info.check_has(owned.pasid());
+                cell.info.check_reuse(owned.pasid().get(), id);
                 self.counts.add(Met::Allocated);
                 if cell.info.enter(owned.pasid().get(), id) {
                     self.counts.add(Met::Overlap);
@@ -176,6 +193,7 @@ impl<'a> Worker<'a> {
             match (&*cell.set).alloc_at(number, id.0) {
                 Ok(owned) => {
                     cell.info.check_has(number);
+                    cell.info.check_reuse(number.get(), id);
                     cell.info.enter(number.get(), id);
                     self.counts.add(Met::Allocated);
                     cell.info.leave(number.get(), id);
@@ -200,14 +218,20 @@ impl<'a> Worker<'a> {
                 assert!(info.side == Side::Table, "broken: {named} is not reserved");
                 Met::Reserved
             }
-            // Its tables are too narrow.
-            Error::DoesNotFit { pasid, .. } if pasid == alone && alone.get() > info.last() => {
+            // Its tables are too narrow, or were while a device had joined.
+            Error::DoesNotFit { pasid, .. } if pasid == alone && !info.fitted(alone) => {
                 Met::TooNarrow
             }
+            // A device had joined when memory was put in place.
+            Error::OutOfMemory if !info.fitted(request.last()) => Met::TooNarrow,
             Error::QuotaExceeded { .. } if info.credits.is_some() => Met::QuotaRefused,
             Error::Exhausted { range } => {
                 assert_eq!(range.first(), request.first());
                 Met::Exhausted
+            }
+            Error::AwaitingFlush { range } => {
+                assert_eq!(range.first(), request.first());
+                Met::AwaitingFlush
             }
             Error::Closing => return self.met_closing(),
             error => panic!("broken: {error:?} for {request}"),
