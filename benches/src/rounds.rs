@@ -54,7 +54,30 @@ pub fn time(run: impl FnOnce()) -> Duration {
 /// samples, however few iterations it wants; it is told what those would have taken.
 pub fn compare(
     criterion: &mut Criterion,
+    id: (&str, &str),
+    round: Round,
+    work: impl FnMut(u64) -> Duration,
+    reference: impl FnMut(u64) -> Duration,
+) -> Vec<Pair> {
+    compare_samples(criterion, id, None, round, work, reference)
+}
+
+/// [`compare`] where a round takes the better part of a second: with as few samples as
+/// criterion takes, whatever the command line asks for.
+pub fn compare_slowly(
+    criterion: &mut Criterion,
+    id: (&str, &str),
+    round: Round,
+    work: impl FnMut(u64) -> Duration,
+    reference: impl FnMut(u64) -> Duration,
+) -> Vec<Pair> {
+    compare_samples(criterion, id, Some(10), round, work, reference)
+}
+
+fn compare_samples(
+    criterion: &mut Criterion,
     (group, name): (&str, &str),
+    samples: Option<usize>,
     round: Round,
     mut work: impl FnMut(u64) -> Duration,
     mut reference: impl FnMut(u64) -> Duration,
@@ -63,6 +86,9 @@ pub fn compare(
     let ns_each = |time: Duration| time.as_nanos() as f64 / count;
     let mut pairs: Vec<Pair> = Vec::new();
     let mut group = criterion.benchmark_group(group);
+    if let Some(samples) = samples {
+        group.sample_size(samples);
+    }
     group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
         bencher.iter_custom(|iterations| {
             let rounds = (iterations / round.iterations).max(1);

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Sets in the states that are measured.
 
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use pasid::{
-    Error, IoasidSet, Owned, PasidRange, PasidWidth, Policy, Pool, Scope, SetConfig, Space,
-    SpaceKind, Table, TableConfig,
+    Error, Flush, Flusher, IoasidSet, Owned, PasidRange, PasidWidth, Policy, Pool, Reuse, Scope,
+    SetConfig, Space, SpaceKind, Table, TableConfig,
 };
 
 use crate::spaces::{FULL_COUNT, Occupancy, rng};
@@ -46,6 +49,72 @@ impl Machine {
     /// Adds a global set.
     pub fn add_global(&self, policy: Policy) -> IoasidSet {
         self.add_set(SetConfig::new(Scope::Global).policy(policy))
+    }
+}
+
+/// Flushes a set when an allocation finds nothing else.
+#[derive(Default)]
+struct Installed(Mutex<Option<IoasidSet>>);
+
+impl Installed {
+    fn install(&self, set: Option<IoasidSet>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = set;
+    }
+}
+
+impl Flusher for Installed {
+    fn flush(&self) {
+        if let Some(set) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            // What is measured is the allocator, so the invalidation does nothing.
+            let flushed: Result<u32, Infallible> = set.flush(|_| Ok(()));
+            let _ = flushed;
+        }
+    }
+}
+
+/// A set with a flush on exhaustion, where its PASIDs await one.
+pub struct Quarantined {
+    set: IoasidSet,
+    installed: Arc<Installed>,
+}
+
+impl Quarantined {
+    /// A set of `machine`, global or of the first table, of `range` if that is given, with
+    /// memory in place for all of it.
+    ///
+    /// # Panics
+    /// If that cannot be done.
+    pub fn new(
+        machine: &Machine,
+        is_global: bool,
+        range: Option<PasidRange>,
+        reuse: Reuse,
+    ) -> Quarantined {
+        let installed = Arc::new(Installed::default());
+        let scope = match is_global {
+            true => Scope::Global,
+            false => Scope::Local(&machine.tables[0]),
+        };
+        let config = SetConfig::new(scope).reuse(reuse);
+        let config = match range {
+            Some(range) => config.range(range),
+            None => config,
+        };
+        let set = machine.add_set(config.flusher(installed.clone()));
+        installed.install(Some(set.clone()));
+        Quarantined { set, installed }
+    }
+
+    /// The set.
+    pub fn set(&self) -> &IoasidSet {
+        &self.set
+    }
+}
+
+impl Drop for Quarantined {
+    fn drop(&mut self) {
+        // The set has the flush, and the flush the set.
+        self.installed.install(None);
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn run(criterion: &mut Criterion, report: &mut Report) {
 /// The pair of calls that R is the least of. The owner goes through `black_box`,
 /// as it would go through the caller's own structure.
 #[inline(always)]
-pub(crate) fn alloc_and_free(pool: impl Pool, range: PasidRange, word: u64) {
+pub(crate) fn alloc_and_free(pool: impl Pool<Payload = u64>, range: PasidRange, word: u64) {
     drop(black_box(pool.alloc(range, word)));
 }
 

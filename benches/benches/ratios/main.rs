@@ -6,6 +6,7 @@ mod alloc;
 mod attach;
 mod find;
 mod memory;
+mod quarantine;
 mod references;
 mod sets;
 mod threads;
@@ -33,6 +34,7 @@ fn main() -> std::io::Result<()> {
     references::run(&mut criterion, &mut report);
     find::run(&mut criterion, &mut report);
     sets::run(&mut criterion, &mut report);
+    quarantine::run(&mut criterion, &mut report);
     attach::run(&mut criterion, &mut report);
     threads::run(&mut criterion, &mut report);
     memory::run(&mut report);
