@@ -14,6 +14,7 @@ mod drill;
 mod driver;
 mod fault;
 mod finish;
+mod flush;
 mod id;
 mod layout;
 mod lookup;
@@ -22,10 +23,13 @@ mod options;
 mod phase;
 mod plan;
 mod plant;
+mod quarantine;
 mod report;
 mod rules;
 mod scarce;
 mod shadow;
+mod sides;
+mod story;
 mod text;
 mod worker;
 mod world;
@@ -45,10 +49,13 @@ use crate::machine::MachineError;
 use layout::Builder;
 use measure::Meter;
 use plan::Plan;
+use quarantine::Tally;
 use report::{Findings, Report};
-use rules::RULES;
+use rules::{RULES, Rule};
 use scarce::{Scarce, Second};
-use shadow::{Row, Sides};
+use shadow::Row;
+use sides::{Side, Sides};
+use story::Story;
 use text::group;
 use worker::Worker;
 use world::World;
@@ -167,6 +174,7 @@ fn load(plan: &Plan, args: &Args) -> Result<Report, RunError> {
     let clock_ns = measure::clock_ns();
     let seed = args.seed.unwrap_or_else(|| fastrand::u32(..).into());
     let threads = args.threads();
+    let story = Story::tell(plan, seed, args.plant == Some(Rule::Drain))?;
     let scarce = Scarce::new(threads)?;
     let stranger = scarce.stranger()?;
     let second = Second {
@@ -180,8 +188,9 @@ fn load(plan: &Plan, args: &Args) -> Result<Report, RunError> {
         plan: plan.clone(),
         sides: Arc::new(Sides::new()),
         globals: Arc::new(Row::new()),
+        tally: Arc::new(Tally::default()),
     };
-    builder.sides.add(Pasid::ZERO, shadow::Side::Space).ok();
+    builder.sides.add(Pasid::ZERO, Side::Space).ok();
     let world = World::new(builder, second, args.plant, threads)?;
     let workers = (0..threads).map(|index| Worker::new(&world, seed, index));
     let workers = workers.collect::<Result<Vec<_>, _>>()?;
@@ -196,6 +205,8 @@ fn load(plan: &Plan, args: &Args) -> Result<Report, RunError> {
     let mut last = Worker::new(&world, seed, 0)?;
     finish::finish(&mut last);
     let mut checked = last.checked;
+    checked[Rule::Drain as usize] += story.judge(world.ledger());
+    checked[Rule::Flush as usize] += world.builder.tally.checked();
     let mut meter = Meter::new()?;
     for thread in &done {
         meter.add(&thread.meter);
@@ -211,10 +222,11 @@ fn load(plan: &Plan, args: &Args) -> Result<Report, RunError> {
         seconds,
         meter: &meter,
         clock_ns,
+        story: &story,
+        tally: &world.builder.tally,
         highest: done.iter().filter_map(|thread| thread.highest).max(),
         memory_bytes,
         checked,
-        ledger: &world.ledger,
     }))
 }
 
@@ -294,7 +306,7 @@ fn watch(world: &World<'_>, started: Instant, args: &Args) {
             "{:.1} of {:.0} s, failed checks: {}, {:.1} Mops/s, {} calls",
             elapsed.as_secs_f64(),
             time.as_secs_f64(),
-            group(world.ledger.total()),
+            group(world.ledger().total()),
             calls as f64 / elapsed.as_secs_f64().max(1e-9) / 1e6,
             group(calls)
         ));

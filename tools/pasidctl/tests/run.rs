@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use common::{Config, Folder, dump, pasidctl, rows};
 use serde_json::Value;
 
-const RULES: [&str; 14] = [
-    "M1", "M2", "M3", "M4", "M5", "M6", "M7", "M8", "stale", "revoked", "lookup", "fault",
-    "closing", "exact",
+const RULES: [&str; 16] = [
+    "M1", "M2", "M3", "M4", "M5", "M6", "M7", "flush", "drain", "M8", "stale", "revoked", "lookup",
+    "fault", "closing", "exact",
 ];
 
 /// Runs for a second, with a fixed seed, and reads what it printed.
@@ -39,7 +39,7 @@ fn a_run_makes_every_call_and_breaks_no_rule() {
     }
     let operations = report["operations"].as_array().unwrap();
     let calls = |operation: &Value| operation["calls"].as_u64().unwrap();
-    assert_eq!(operations.len(), 26);
+    assert_eq!(operations.len(), 29);
     for operation in operations {
         assert!(calls(operation) > 0, "{operation}");
     }
@@ -52,11 +52,35 @@ fn a_run_makes_every_call_and_breaks_no_rule() {
 }
 
 #[test]
+fn the_story_is_told_of_either_reuse() {
+    for width in ["6", "20"] {
+        let report = run(&["--width", width]);
+        let story = &report["story"];
+        let told = story["told"].as_array().unwrap();
+        let count = |index: usize, name: &str| told[index][name].as_u64().unwrap();
+        assert_eq!(story["devices"], 3);
+        let reuses = [&told[0]["reuse"], &told[1]["reuse"]];
+        assert_eq!(reuses, ["immediate", "after flush"]);
+        for same in ["contexts", "faults"] {
+            assert_eq!(count(0, same), count(1, same));
+        }
+        assert!(count(0, "to_wrong_owner") > 0 && count(0, "flushes") == 0);
+        assert!(count(1, "to_wrong_owner") == 0 && count(1, "flushes") > 0);
+        let flushes = &report["flushes"];
+        for name in ["completed", "pasids", "put_back"] {
+            assert!(flushes[name].as_u64().unwrap() > 0, "{flushes}");
+        }
+        // The same seed tells the same.
+        assert_eq!(&run(&["--width", width])["story"], story);
+    }
+}
+
+#[test]
 fn every_contested_answer_is_met() {
     let longer = ["run", "--json", "--seconds", "3", "--threads", "4"];
     let report = pasidctl(&longer).json();
     let answers = report["answers"].as_array().unwrap();
-    assert_eq!(answers.len(), 19);
+    assert_eq!(answers.len(), 20);
     for answer in answers {
         let met = answer["count"].as_u64().unwrap() > 0;
         let unmet = ["other", "outside the set"].map(Value::from);
@@ -137,17 +161,17 @@ fn each_rule_is_seen_broken_when_it_is_planted() {
 fn people_get_tables_and_a_last_line() {
     let text = pasidctl(&["run", "--seconds", "1"]).success();
     let last = text.lines().last().unwrap();
-    assert!(last.starts_with("rules checked: 14, broken: 0 ("), "{last}");
+    assert!(last.starts_with("rules checked: 16, broken: 0 ("), "{last}");
     assert!(text.contains("p99.9 ns") && text.contains("highest PASID"));
     assert!(text.contains("ns of each time are the clock's own"));
     assert!(text.contains("IOMMU group") && text.contains("refused calls: exhausted"));
-    assert!(text.contains("M7's flush before reuse is not checked"));
+    assert!(text.contains("page faults wait in a queue") && text.contains("PASIDs each"));
 
-    let broken = pasidctl(&["run", "--seconds", "1", "--plant", "M7"]);
+    let broken = pasidctl(&["run", "--seconds", "1", "--plant", "flush"]);
     broken.exit_code(1);
     let text = broken.stdout();
     let last = text.lines().last().unwrap();
-    assert!(last.starts_with("rules checked: 14, broken: 1 ("), "{last}");
+    assert!(last.starts_with("rules checked: 16, broken: 1 ("), "{last}");
 }
 
 #[test]
@@ -251,7 +275,7 @@ fn bad_input_is_refused_in_one_sentence() {
         ),
         (
             &["--plant", "M9"],
-            "M1, M2, M3, M4, M5, M6, M7, M8, stale, revoked, lookup, fault, closing, exact",
+            "M1, M2, M3, M4, M5, M6, M7, flush, drain, M8, stale, revoked, lookup, fault, closing, exact",
         ),
         (&["--lspci", "a", "--sysfs", "b"], "--sysfs"),
         (&["--lspci", "/nowhere"], "/nowhere"),

@@ -8,6 +8,8 @@ use pasid::Error;
 pub enum Answer {
     /// Exhausted.
     Exhausted,
+    /// Exhausted, but some await a flush.
+    AwaitingFlush,
     /// Quota exceeded.
     QuotaExceeded,
     /// Quota in use.
@@ -47,12 +49,13 @@ pub enum Answer {
 }
 
 /// How many answers there are.
-pub const ANSWERS: usize = 19;
+pub const ANSWERS: usize = 20;
 
 impl Answer {
     /// Every answer, in the order in which they are listed.
     pub const ALL: [Answer; ANSWERS] = [
         Answer::Exhausted,
+        Answer::AwaitingFlush,
         Answer::QuotaExceeded,
         Answer::QuotaInUse,
         Answer::HeldGlobally,
@@ -77,6 +80,7 @@ impl Answer {
     pub fn of(error: &Error) -> Answer {
         match error {
             Error::Exhausted { .. } => Answer::Exhausted,
+            Error::AwaitingFlush { .. } => Answer::AwaitingFlush,
             Error::QuotaExceeded { .. } => Answer::QuotaExceeded,
             Error::QuotaInUse { .. } => Answer::QuotaInUse,
             Error::HeldGlobally(_) => Answer::HeldGlobally,
@@ -102,6 +106,7 @@ impl Answer {
     pub fn name(self) -> &'static str {
         match self {
             Answer::Exhausted => "exhausted",
+            Answer::AwaitingFlush => "awaiting a flush",
             Answer::QuotaExceeded => "quota exceeded",
             Answer::QuotaInUse => "quota in use",
             Answer::HeldGlobally => "held globally",

@@ -106,7 +106,9 @@ impl Worker<'_> {
     /// true is for other checks, and this does not count as one.
     fn check_refusal(&mut self, driver: &Driver, request: PasidRange, error: Error) {
         let possible = match error {
-            Error::Exhausted { range } => request.contains(range.first()),
+            Error::Exhausted { range } | Error::AwaitingFlush { range } => {
+                request.contains(range.first())
+            }
             Error::QuotaExceeded { quota } => {
                 let most = driver.quota.as_ref().map(|credit| credit.most);
                 self.expect(Rule::M8, most.is_some_and(|most| quota <= most), || {
@@ -128,6 +130,7 @@ impl Worker<'_> {
     fn check_refusal_at(&mut self, driver: &Driver, number: pasid::Pasid, error: Error) {
         let possible = match error {
             Error::InUse(at) | Error::Reserved(at) => at == number,
+            Error::AwaitingFlush { range } => range == number.into(),
             Error::HeldGlobally(at) => at == number && !driver.is_global(),
             Error::HeldLocally(at) => at == number && driver.is_global(),
             Error::QuotaExceeded { .. } => driver.quota.is_some(),
@@ -167,8 +170,11 @@ impl Worker<'_> {
         if driver.quota.is_some() {
             self.checked[Rule::M8 as usize] += 1;
         }
+        if driver.quarantine.is_some() {
+            self.checked[Rule::Flush as usize] += 1;
+        }
         if let Err(breach) = driver.claim(pasid, id, limit) {
-            self.world.ledger.enter(breach);
+            self.world.ledger().enter(breach);
         }
     }
 

@@ -11,7 +11,7 @@ use super::layout::{Group, Layout, Place};
 use super::measure::Kind;
 use super::phase::Step;
 use super::rules::{Breach, Rule, outcome};
-use super::shadow::Side;
+use super::sides::Side;
 use super::worker::{Reservation, Worker};
 use super::world::{lock, try_lock};
 
@@ -163,6 +163,7 @@ impl Worker<'_> {
             }),
         }
         self.sweep();
+        self.flush_closed();
     }
 
     /// Removes a device by surprise.
@@ -182,12 +183,14 @@ impl Worker<'_> {
         for driver in locals.iter().chain(drills.iter().flatten()) {
             self.expect_closed(driver);
         }
+        lock(&self.world.closed).push(locals[1].clone());
         for group in groups_of(layout, place) {
             for driver in [&group.shared, &group.drill] {
                 self.expect_closed(driver);
                 driver.set.close();
                 driver.phase.set(Step::Closed);
             }
+            lock(&self.world.closed).push(group.shared.clone());
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod life;
 mod overlap;
+mod quarantine;
 mod quota;
 
 use std::sync::Arc;
@@ -19,6 +20,9 @@ use super::plan::WINDOW;
 use super::rules::{Rule, outcome};
 use super::worker::Worker;
 use super::world::try_lock;
+
+/// How many checks there are.
+const DRILLS: u8 = 5;
 
 /// What a check has for itself, and where.
 pub(super) struct Stage {
@@ -55,13 +59,13 @@ impl Stage {
 impl Worker<'_> {
     /// One of the checks.
     pub(super) fn drill(&mut self) {
-        let which = self.rng.u8(..4);
+        let which = self.rng.u8(..DRILLS);
         self.drill_one(which);
     }
 
     /// Each of them.
     pub(super) fn drill_all(&mut self) {
-        for which in 0..4 {
+        for which in 0..DRILLS {
             self.drill_one(which);
         }
     }
@@ -80,6 +84,7 @@ impl Worker<'_> {
             0 => self.overlap(&stage),
             1 => self.life_of_an_attachment(&stage),
             2 => self.coming_and_going_driver(&stage),
+            3 => self.reuse_after_a_flush(&stage),
             _ => self.fill_window(&stage),
         };
     }
@@ -145,14 +150,44 @@ impl Worker<'_> {
     }
 
     fn ask(&mut self, driver: &Driver, range: PasidRange) -> Result<Held> {
-        let (set, cpu) = (driver.set.clone(), self.index as u32);
-        let alloc = || set.alloc_near(cpu, range, 0);
-        self.call(alloc, Kind::Alloc, Kind::AllocRefused)
+        let exhausted = pasid::Error::Exhausted { range };
+        self.ask_set(&driver.set, range, exhausted)
     }
 
-    fn ask_at(&mut self, driver: &Driver, pasid: Pasid) -> Result<Held> {
+    /// Allocates in a set. Nothing of the range awaits a flush: whoever is told so because
+    /// one is just giving back something else is taken to be told `instead`.
+    fn ask_set(
+        &mut self,
+        set: &Arc<IoasidSet>,
+        range: PasidRange,
+        instead: pasid::Error,
+    ) -> Result<Held> {
+        let (set, cpu) = (set.clone(), self.index as u32);
+        let look = self.world.builder.tally.look();
+        let alloc = || set.alloc_near(cpu, range, 0);
+        let answer = self.call(alloc, Kind::Alloc, Kind::AllocRefused);
+        self.unless_giving_back(look, answer, instead)
+    }
+
+    /// The same for one number.
+    fn ask_at(&mut self, driver: &Driver, pasid: Pasid, instead: pasid::Error) -> Result<Held> {
         let set = driver.set.clone();
-        self.call(|| set.alloc_at(pasid, 0), Kind::AllocAt, Kind::AllocRefused)
+        let look = self.world.builder.tally.look();
+        let answer = self.call(|| set.alloc_at(pasid, 0), Kind::AllocAt, Kind::AllocRefused);
+        self.unless_giving_back(look, answer, instead)
+    }
+
+    fn unless_giving_back(
+        &self,
+        look: u64,
+        answer: Result<Held>,
+        instead: pasid::Error,
+    ) -> Result<Held> {
+        let tally = &self.world.builder.tally;
+        answer.map_err(|error| match error {
+            pasid::Error::AwaitingFlush { .. } if tally.gave_back_since(look) => instead,
+            error => error,
+        })
     }
 
     /// Asks for one number, which somebody else has, in both ways; `named` is the error
@@ -167,7 +202,7 @@ impl Worker<'_> {
     ) -> Option<()> {
         let range = pasid.into();
         let expected = [pasid::Error::Exhausted { range }, named];
-        let answers = [self.ask(driver, range), self.ask_at(driver, pasid)];
+        let answers = [self.ask(driver, range), self.ask_at(driver, pasid, named)];
         for (answer, expected) in answers.into_iter().zip(expected) {
             let refused = answer.as_ref().err() == Some(&expected);
             self.certain(stage, rule, refused, || {

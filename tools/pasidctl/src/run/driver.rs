@@ -4,12 +4,14 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use pasid::{IoasidSet, Pasid, PasidRange, Table};
+use pasid::{IoasidSet, Pasid, PasidRange, Reuse, Table};
 
 use super::id::Id;
 use super::phase::{Pauses, Phase, Step};
+use super::quarantine::Quarantine;
 use super::rules::{Breach, Rule};
-use super::shadow::{Row, SetNumber, Side, Sides};
+use super::shadow::{Left, Row, SetNumber};
+use super::sides::{Side, Sides};
 
 /// A table, from when it is added until it is gone.
 pub struct Site {
@@ -56,6 +58,8 @@ pub struct Driver {
     pub hole: Option<PasidRange>,
     /// Its quota.
     pub quota: Option<Credit>,
+    /// What awaits a flush, if its PASIDs do.
+    pub quarantine: Option<Quarantine>,
     /// Its way out.
     pub phase: Phase,
 }
@@ -68,7 +72,7 @@ pub struct Credit {
     pub changing: Mutex<()>,
     /// The quota, never below the real one, and how often it was changed.
     limit: AtomicU64,
-    /// The PASIDs that are held.
+    /// The PASIDs that are held, or await a flush.
     held: AtomicU32,
 }
 
@@ -188,7 +192,7 @@ impl Driver {
         for (index, row) in self.rows().enumerate() {
             if let Err(breach) = row.claim(pasid, self.number, id) {
                 for row in self.rows().take(index) {
-                    let _ = row.release(pasid, id);
+                    let _ = row.release(pasid, id, Reuse::Immediate);
                 }
                 self.sides.sub(pasid, self.side());
                 return Err(breach);
@@ -214,7 +218,7 @@ impl Driver {
     /// # Errors
     /// M7.
     pub fn give(&self, pasid: Pasid, id: Id) -> Result<(), Breach> {
-        self.leave(pasid, |row| row.give(pasid, id))
+        self.leave(pasid, |row| row.give(pasid, id, self.reuse()))
     }
 
     /// The owner is about to give its PASID up.
@@ -222,23 +226,62 @@ impl Driver {
     /// # Errors
     /// M7.
     pub fn release(&self, pasid: Pasid, id: Id) -> Result<(), Breach> {
-        self.leave(pasid, |row| row.release(pasid, id))
+        self.leave(pasid, |row| row.release(pasid, id, self.reuse()))
     }
 
     fn leave(
         &self,
         pasid: Pasid,
-        step: impl Fn(&Row) -> Result<bool, Breach>,
+        step: impl Fn(&Row) -> Result<Left, Breach>,
     ) -> Result<(), Breach> {
-        let mut credit = self.quota.as_ref();
-        for row in self.rows() {
-            let last = step(row)?;
-            // The first row alone counts.
-            if let (Some(credit), true) = (credit.take(), last) {
-                credit.sub();
-            }
+        let left = self.each_row(step)?;
+        match &self.quarantine {
+            // It stands there until the flush.
+            Some(quarantine) if left.waits => quarantine.wait(pasid),
+            _ => self.sides.sub(pasid, self.side()),
         }
-        self.sides.sub(pasid, self.side());
+        Ok(())
+    }
+
+    /// Makes a step in every row. What is left is what the first says, which alone counts.
+    fn each_row(&self, step: impl Fn(&Row) -> Result<Left, Breach>) -> Result<Left, Breach> {
+        let mut first = None;
+        for row in self.rows() {
+            let left = step(row)?;
+            first.get_or_insert(left);
+        }
+        let left = first.unwrap_or(Left::NOTHING);
+        if let (Some(credit), true) = (&self.quota, left.counted) {
+            credit.sub();
+        }
+        Ok(left)
+    }
+
+    /// When its PASIDs may be handed out again.
+    fn reuse(&self) -> Reuse {
+        match self.quarantine {
+            Some(_) => Reuse::AfterFlush,
+            None => Reuse::Immediate,
+        }
+    }
+
+    /// A flush has taken `pasid`.
+    ///
+    /// # Errors
+    /// *Flush*, if it is held.
+    pub fn check_taken(&self, pasid: Pasid) -> Result<(), Breach> {
+        self.rows().try_for_each(|row| row.check_taken(pasid))
+    }
+
+    /// The flush that has taken `pasid` is about to complete.
+    ///
+    /// # Errors
+    /// As [`Driver::check_taken`].
+    pub fn flushed(&self, pasid: Pasid) -> Result<(), Breach> {
+        let left = self.each_row(|row| row.flushed(pasid))?;
+        if left.waits {
+            self.sides.sub(pasid, self.side());
+        }
         Ok(())
     }
 

@@ -45,8 +45,14 @@ pub fn finish(worker: &mut Worker<'_>) {
         );
     }
     for driver in &all {
+        worker.flush_all(driver);
         empty(worker, driver);
     }
+    worker.flush_closed();
+    let closed = lock(&world.closed).len();
+    worker.expect(Rule::Exact, closed == 0, || {
+        format!("everything has been given back, and {closed} closed sets are in use")
+    });
     // A control call, by which the space forgets what is closed and gone.
     let open = world
         .builder
@@ -88,12 +94,8 @@ fn low() -> PasidRange {
 
 /// Nothing is in the set, by its own account.
 fn empty(worker: &mut Worker<'_>, driver: &Driver) {
-    let (statistics, number) = (driver.set.statistics(), driver.number.0);
-    let left = (statistics.live, statistics.freeing);
-    worker.expect(Rule::Exact, left == (0, 0), || {
-        format!("everything has been given back, and set {number} has (live, freeing): {left:?}")
-    });
-    if let (Some(credit), Some(quota)) = (&driver.quota, statistics.quota) {
+    worker.expect_empty(driver);
+    if let (Some(credit), Some(quota)) = (&driver.quota, driver.set.quota()) {
         let counts = (quota.used, credit.held());
         let holds = counts == (0, 0) && quota.high_water <= credit.most;
         worker.expect(Rule::M8, holds, || {
@@ -189,4 +191,20 @@ fn fill_quota(worker: &mut Worker<'_>, driver: &Driver, reserved: &[Option<Pasid
         let (set, count, end) = (driver.number.0, filled.len(), outcome(&end));
         format!("set {set} with a quota of {quota} gave {count} PASIDs of {free} free: {end}")
     });
+    drop(filled);
+    if driver.quarantine.is_some() {
+        // Now they wait, and their credits with them.
+        let answer = driver.set.clone().alloc(range, 0);
+        if quota <= free {
+            let refused = answer.as_ref().err() == Some(&Error::QuotaExceeded { quota });
+            worker.expect(Rule::M8, refused, || {
+                let answer = outcome(&answer);
+                format!("alloc with a quota of {quota}, all of which awaits a flush: {answer}")
+            });
+        } else {
+            worker.expect_awaiting(&answer, range);
+        }
+        worker.flush_all(driver);
+        worker.expect_empty(driver);
+    }
 }

@@ -5,15 +5,17 @@
 use std::sync::{Arc, Mutex};
 
 use pasid::{
-    Error, Pasid, PasidRange, PasidWidth, Policy, Result, Scope, SetConfig, Space, Table,
+    Error, Pasid, PasidRange, PasidWidth, Policy, Result, Reuse, Scope, SetConfig, Space, Table,
     TableConfig,
 };
 
 use super::driver::{Credit, Driver, Reach, Site};
 use super::phase::{Pauses, Phase};
 use super::plan::{Plan, range};
+use super::quarantine::{OnExhaustion, Quarantine, Tally};
 use super::rules::Breach;
-use super::shadow::{Row, SHARED_FROM, SetNumber, Sides};
+use super::shadow::{Row, SHARED_FROM, SetNumber};
+use super::sides::{Side, Sides};
 
 /// The quota of a driver's second set, and that of a group.
 const QUOTA: u32 = 40;
@@ -24,7 +26,7 @@ const GROUPS: usize = 8;
 pub struct Place {
     /// Its table.
     pub site: Arc<Site>,
-    /// Two drivers' sets. The second has a quota.
+    /// Two drivers' sets. The second has a quota, and its PASIDs await a flush.
     pub locals: [Arc<Driver>; 2],
     /// Two sets for exact checks, where the table is wide enough.
     pub drills: Option<[Arc<Driver>; 2]>,
@@ -34,7 +36,7 @@ pub struct Place {
 pub struct Group {
     /// Which tables.
     pub members: [usize; 2],
-    /// The set of a driver.
+    /// The set of a driver. In every other group its PASIDs await a flush.
     pub shared: Arc<Driver>,
     /// A set for exact checks.
     pub drill: Arc<Driver>,
@@ -47,7 +49,8 @@ pub struct Layout {
     pub places: Vec<Arc<Place>>,
     /// The groups.
     pub groups: Vec<Arc<Group>>,
-    /// User SVA: from the lowest, and from above so that few fit narrow tables.
+    /// User SVA: from the lowest; and from above so that few fit narrow tables, where
+    /// PASIDs await a flush, which an allocation runs if it finds nothing else.
     pub globals: [Arc<Driver>; 2],
     /// A global set for exact checks.
     pub drill: Arc<Driver>,
@@ -63,6 +66,8 @@ pub struct Builder {
     pub sides: Arc<Sides>,
     /// Who holds the global sets' PASIDs.
     pub globals: Arc<Row>,
+    /// What the flushes came to, and what was seen broken.
+    pub tally: Arc<Tally>,
 }
 
 /// What a set is, beside its tables.
@@ -72,6 +77,16 @@ struct Kind {
     hole: Option<PasidRange>,
     policy: Policy,
     quota: Option<u32>,
+    reuse: Reuse,
+}
+
+impl Kind {
+    fn after_flush(self) -> Kind {
+        Kind {
+            reuse: Reuse::AfterFlush,
+            ..self
+        }
+    }
 }
 
 impl Builder {
@@ -93,7 +108,7 @@ impl Builder {
             groups,
             globals: [
                 self.global(self.low(240, Policy::Lowest))?,
-                self.global(self.whole(241, Policy::PreserveNarrow, None))?,
+                self.global(self.whole(241, Policy::PreserveNarrow, None).after_flush())?,
             ],
             drill: self.global(self.drilled(242))?,
             places,
@@ -130,9 +145,7 @@ impl Builder {
         let row = Row::new();
         let verdict = reserved.map_or(Ok(()), |pasid| {
             row.reserve(pasid)?;
-            self.sides
-                .add(pasid, super::shadow::Side::Table)
-                .map(|_| ())
+            self.sides.add(pasid, Side::Table).map(|_| ())
         });
         let site = Site {
             place,
@@ -163,7 +176,7 @@ impl Builder {
         Ok(Arc::new(Place {
             locals: [
                 local(self.low(1, first))?,
-                local(self.whole(2, second, Some(QUOTA)))?,
+                local(self.whole(2, second, Some(QUOTA)).after_flush())?,
             ],
             drills,
             site,
@@ -183,7 +196,10 @@ impl Builder {
         let group = |kind| self.set(Scope::Group(&tables), sites.to_vec(), kind);
         Ok(Arc::new(Group {
             members,
-            shared: group(self.whole(number, self.policy(index), Some(QUOTA)))?,
+            shared: group(match self.whole(number, self.policy(index), Some(QUOTA)) {
+                shared if index.is_multiple_of(2) => shared.after_flush(),
+                shared => shared,
+            })?,
             drill: group(self.drilled(number + 1))?,
         }))
     }
@@ -200,6 +216,7 @@ impl Builder {
             hole: None,
             policy,
             quota: None,
+            reuse: Reuse::Immediate,
         }
     }
 
@@ -211,6 +228,7 @@ impl Builder {
             hole: Some(self.plan.zone),
             policy,
             quota,
+            reuse: Reuse::Immediate,
         }
     }
 
@@ -222,6 +240,7 @@ impl Builder {
             hole: None,
             policy: self.policy(number.into()),
             quota: None,
+            reuse: Reuse::Immediate,
         }
     }
 
@@ -234,7 +253,13 @@ impl Builder {
         let mut config = SetConfig::new(scope)
             .range(kind.range)
             .reserved(&hole)
-            .policy(kind.policy);
+            .policy(kind.policy)
+            .reuse(kind.reuse);
+        let waits = kind.reuse == Reuse::AfterFlush;
+        let flusher = (waits && sites.is_empty()).then(Arc::<OnExhaustion>::default);
+        if let Some(flusher) = &flusher {
+            config = config.flusher(flusher.clone());
+        }
         if let Some(quota) = kind.quota {
             config = config.quota(quota);
         }
@@ -249,7 +274,7 @@ impl Builder {
             // No exact check allocates or attaches memory.
             set.preload(kind.range)?;
         }
-        Ok(Arc::new(Driver {
+        let driver = Arc::new(Driver {
             number: SetNumber(kind.number),
             set: Arc::new(set),
             reach: if sites.is_empty() {
@@ -264,7 +289,12 @@ impl Builder {
                 .ok_or(Error::OutsideSet { range: fits })?,
             hole: kind.hole,
             quota: kind.quota.map(Credit::new),
+            quarantine: waits.then(|| Quarantine::new(&self.tally)),
             phase: Phase::default(),
-        }))
+        });
+        if let Some(flusher) = flusher {
+            flusher.serve(&driver);
+        }
+        Ok(driver)
     }
 }

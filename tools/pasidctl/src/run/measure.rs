@@ -60,6 +60,12 @@ pub enum Kind {
     FaultRefused,
     /// A fault's end.
     FaultPut,
+    /// A flush, with the checks of its batch.
+    Flush,
+    /// A flush's beginning.
+    BeginFlush,
+    /// Its end: completed, or the batch put back.
+    EndFlush,
     /// A table paused or resumed.
     Pause,
     /// A PASID reserved, in the space or on a table.
@@ -73,7 +79,7 @@ pub enum Kind {
 }
 
 /// How many kinds there are.
-pub const KINDS: usize = 26;
+pub const KINDS: usize = 29;
 
 impl Kind {
     /// Every kind, in the order in which they are listed.
@@ -99,6 +105,9 @@ impl Kind {
         Kind::Fault,
         Kind::FaultRefused,
         Kind::FaultPut,
+        Kind::Flush,
+        Kind::BeginFlush,
+        Kind::EndFlush,
         Kind::Pause,
         Kind::Reserve,
         Kind::Unreserve,
@@ -130,6 +139,9 @@ impl Kind {
             Kind::Fault => "fault_get",
             Kind::FaultRefused => "fault_refused",
             Kind::FaultPut => "fault_put",
+            Kind::Flush => "flush",
+            Kind::BeginFlush => "begin_flush",
+            Kind::EndFlush => "end_flush",
             Kind::Pause => "pause",
             Kind::Reserve => "reserve",
             Kind::Unreserve => "unreserve",
@@ -149,6 +161,8 @@ impl Kind {
             Kind::AttachRefused => "attach, commit: refused",
             Kind::FaultRefused => "fault_get: refused",
             Kind::FaultPut => "fault: answered",
+            Kind::Flush => "flush, with checks",
+            Kind::EndFlush => "complete or drop a ticket",
             Kind::Pause => "pause, resume",
             Kind::Remove => "close a table",
             Kind::Add => "add a table or set",
@@ -167,7 +181,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Nothing counted. Memory: 28 KiB for each kind, 728 KiB in all.
+    /// Nothing counted. Memory: 28 KiB for each kind, 812 KiB in all.
     ///
     /// # Errors
     /// None, while the bounds above are what they are.

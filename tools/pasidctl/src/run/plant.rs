@@ -60,6 +60,8 @@ pub fn when_bound(
         },
         // The owner goes, and the PASID is handed on while a device holds it.
         Rule::M7 => hand_on_while_held(driver, pasid, id),
+        // The owner goes, and the PASID is handed on without a flush.
+        Rule::Flush => hand_on_without_a_flush(driver, pasid, id),
         // The PASID is not one of the request.
         Rule::M5 => {
             let (request, range) = (pasid.into(), driver.range);
@@ -87,7 +89,7 @@ pub fn when_bound(
             });
         }
         // Elsewhere.
-        Rule::M2 | Rule::Revoked | Rule::Fault | Rule::Exact => Ok(()),
+        Rule::M2 | Rule::Revoked | Rule::Fault | Rule::Exact | Rule::Drain => Ok(()),
     };
     worker.judge(rule, verdict);
 }
@@ -144,6 +146,26 @@ fn hand_on_while_held(
     let handed_on = driver.claim(pasid, id.next(), limit).map(|_| ());
     // Then the shadow is as it was.
     driver.give(pasid, id)?;
+    if driver.quarantine.is_some() {
+        driver.flushed(pasid)?;
+    }
+    driver.claim(pasid, id, limit)?;
+    handed_on
+}
+
+fn hand_on_without_a_flush(
+    driver: &Driver,
+    pasid: Pasid,
+    id: Id,
+) -> std::result::Result<(), super::rules::Breach> {
+    if driver.quarantine.is_none() {
+        return Ok(());
+    }
+    let limit = driver.quota.as_ref().map_or(0, |credit| credit.limit());
+    driver.release(pasid, id)?;
+    let handed_on = driver.claim(pasid, id.next(), limit).map(|_| ());
+    // Then the shadow is as it was.
+    driver.flushed(pasid)?;
     driver.claim(pasid, id, limit)?;
     handed_on
 }

@@ -7,7 +7,9 @@ use serde::Serialize;
 use super::answer::Answer;
 use super::measure::{Kind, Meter, SAMPLE_EVERY};
 use super::plan::Plan;
-use super::rules::{Ledger, RULES, Rule};
+use super::quarantine::Tally;
+use super::rules::{RULES, Rule};
+use super::story::Story;
 
 /// What a run has measured and checked. Serialized, it is the object that
 /// `--json` prints.
@@ -29,6 +31,8 @@ pub struct Report {
     pub seconds: f64,
     /// The rule that was broken on purpose.
     pub planted: Option<&'static str>,
+    /// Faults that waited in a queue while PASIDs were reused, before the load.
+    pub story: Story,
     /// Calls by kind.
     pub operations: Vec<Operation>,
     /// All calls.
@@ -44,6 +48,8 @@ pub struct Report {
     pub highest_pasid: Option<u32>,
     /// What calls were refused with.
     pub answers: Vec<CountedAnswer>,
+    /// The flushes of the load.
+    pub flushes: Flushes,
     /// The space's memory at the end of the load.
     pub memory_bytes: usize,
     /// Every rule.
@@ -73,6 +79,18 @@ pub struct ReportedTable {
     pub reserved: Option<u32>,
     /// It is a copy of an earlier one, because the machine has too few.
     pub again: bool,
+}
+
+/// The flushes of the load.
+#[derive(Debug, Serialize)]
+pub struct Flushes {
+    /// Those that completed, empty ones left out.
+    pub completed: u64,
+    /// PASIDs that they returned.
+    pub pasids: u64,
+    /// Those that failed or were given up, and tables on which one failed: what they had
+    /// waited for another.
+    pub put_back: u64,
 }
 
 /// An answer of calls that are refused.
@@ -136,14 +154,16 @@ pub struct Findings<'a> {
     pub meter: &'a Meter,
     /// What reading the clock twice costs, in ns.
     pub clock_ns: u64,
+    /// What was told before the load.
+    pub story: &'a Story,
+    /// What the flushes came to, and what was seen broken.
+    pub tally: &'a Tally,
     /// The highest PASID handed out.
     pub highest: Option<Pasid>,
     /// The space's memory at the end of the load, in bytes.
     pub memory_bytes: usize,
     /// How often each rule was checked.
     pub checked: [u64; RULES],
-    /// What was seen broken.
-    pub ledger: &'a Ledger,
 }
 
 impl Report {
@@ -152,9 +172,11 @@ impl Report {
         let Findings {
             plan,
             meter,
-            ledger,
+            story,
+            tally,
             ..
         } = *findings;
+        let ledger = &tally.ledger;
         let operations = Kind::ALL.map(|kind| operation(meter, kind));
         let rules = Rule::ALL.map(|rule| CheckedRule {
             rule: rule.name(),
@@ -190,6 +212,7 @@ impl Report {
             seed: findings.seed,
             seconds: findings.seconds,
             planted: findings.plant.map(Rule::name),
+            story: story.clone(),
             operations: operations.into(),
             calls: meter.total(),
             mops_per_s: meter.total() as f64 / findings.seconds / 1e6,
@@ -197,6 +220,11 @@ impl Report {
             clock_ns: findings.clock_ns,
             highest_pasid: findings.highest.map(Pasid::get),
             answers: answers.into(),
+            flushes: Flushes {
+                completed: tally.completed(),
+                pasids: tally.returned(),
+                put_back: tally.put_back(),
+            },
             memory_bytes: findings.memory_bytes,
             rules_checked: rules.iter().filter(|rule| rule.checks > 0).count(),
             checks: findings.checked.iter().sum(),
@@ -240,7 +268,8 @@ mod tests {
     #[test]
     fn a_rule_that_was_not_checked_counts_as_broken() {
         let plan = Plan::new(&builtin().unwrap(), None, Order::Mixed).unwrap();
-        let (meter, ledger) = (Meter::new().unwrap(), Ledger::default());
+        let (meter, tally) = (Meter::new().unwrap(), Tally::default());
+        let story = Story::tell(&plan, 1, false).unwrap();
         let report = |checked| {
             Report::new(&Findings {
                 plan: &plan,
@@ -250,10 +279,11 @@ mod tests {
                 seconds: 1.0,
                 meter: &meter,
                 clock_ns: 1,
+                story: &story,
+                tally: &tally,
                 highest: None,
                 memory_bytes: 1,
                 checked,
-                ledger: &ledger,
             })
         };
         assert!(!report([1; RULES]).is_broken());
@@ -267,7 +297,7 @@ mod tests {
                 complaints,
                 [format!("rule {} was not checked", rule.name())]
             );
-            assert!(report.text().contains("rules checked: 13, broken: 0"));
+            assert!(report.text().contains("rules checked: 15, broken: 0"));
         }
     }
 }

@@ -9,8 +9,8 @@ use clap::ValueEnum;
 
 /// A rule that the space must keep at every instant.
 ///
-/// M1 to M8 have the numbers of the project's list of rules. Of M7 the part about
-/// flushes is not checked: no set asks for one yet.
+/// M1 to M8 have the numbers of the project's list of rules. What M7 says of flushes is
+/// *flush*, and what it is for is *drain*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Rule {
     /// No PASID has two owners on a table.
@@ -34,6 +34,14 @@ pub enum Rule {
     /// No PASID is handed out again before its last reference is back.
     #[value(name = "M7")]
     M7,
+    /// No PASID that awaits a flush is handed out before one that began later has
+    /// completed.
+    #[value(name = "flush")]
+    Flush,
+    /// No page fault reaches a later owner of its PASID after a flush; some do where
+    /// PASIDs are reused at once.
+    #[value(name = "drain")]
+    Drain,
     /// No set has more PASIDs than its quota, and no credit is lost.
     #[value(name = "M8")]
     M8,
@@ -58,7 +66,7 @@ pub enum Rule {
 }
 
 /// How many rules there are.
-pub const RULES: usize = 14;
+pub const RULES: usize = 16;
 
 impl Rule {
     /// Every rule, in the order in which they are listed.
@@ -70,6 +78,8 @@ impl Rule {
         Rule::M5,
         Rule::M6,
         Rule::M7,
+        Rule::Flush,
+        Rule::Drain,
         Rule::M8,
         Rule::Stale,
         Rule::Revoked,
@@ -89,6 +99,8 @@ impl Rule {
             Rule::M5 => "M5",
             Rule::M6 => "M6",
             Rule::M7 => "M7",
+            Rule::Flush => "flush",
+            Rule::Drain => "drain",
             Rule::M8 => "M8",
             Rule::Stale => "stale",
             Rule::Revoked => "revoked",
@@ -109,6 +121,8 @@ impl Rule {
             Rule::M5 => "a PASID lies in its request, its set and its tables' width",
             Rule::M6 => "two drivers on one table never have the same PASID",
             Rule::M7 => "no PASID is reused while a reference or attachment holds it",
+            Rule::Flush => "what awaits a flush is reused only after one that began later (M7)",
+            Rule::Drain => "no fault reaches a later owner after a flush; at once, some do",
             Rule::M8 => "a set never has more than its quota, and no credit is lost",
             Rule::Stale => "a stale or foreign handle is refused, and changes nothing",
             Rule::Revoked => "a PASID that is being freed gives no new reference",

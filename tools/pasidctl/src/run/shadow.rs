@@ -1,23 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the load itself knows of each PASID, kept beside the allocator and independent
 //! of it. Each table has a [`Row`] of words, and so have the global sets; and across all
-//! tables there are the [`Sides`], which say for each number whether it is global, some
-//! table's, or reserved.
+//! tables there are the [`Sides`](super::sides::Sides), which say for each number whether
+//! it is global, some table's, or reserved.
 //!
 //! ```text
-//! a word of a row                                  a word of the sides
-//!  63     28 27  20   19      18    17         0    63    48 47     32 31    16 15     0
-//! +---------+------+-------+---------+------------+ +--------+---------+--------+--------+
-//! |   name  | set  | owned | counted | references | | global | drivers | tables | space  |
-//! +---------+------+-------+---------+------------+ +--------+---------+--------+--------+
+//!  63     28 27  20    19     18       17    16         0
+//! +---------+------+-------+-------+---------+------------+
+//! |   name  | set  | waits | owned | counted | references |
+//! +---------+------+-------+-------+---------+------------+
 //! ```
-//! *references* counts all holders with the owner. The sides count the references that
-//! global sets and that drivers' sets gave, and the reservations of tables and of the space.
+//! *references* counts all holders with the owner. *waits* says that the last of them has
+//! gone and that a flush is awaited: see `quarantine.rs`.
 //!
 //! # Protocol
 //! The shadow says *held* only while the allocator must say so too: `claim` and `take`
 //! come after the call that gave something, `release` and `give` before the one that gives
-//! it back. So each interval in the shadow lies inside the real one, and where two
+//! it back, and `flushed` before the flush completes. So each interval in the shadow lies inside the real one, and where two
 //! intervals of the shadow exclude each other and overlap, the real ones did. Of two that
 //! exclude each other, the second meets the first in the same word.
 //!
@@ -30,6 +29,8 @@
 //! * **take against release.** A reference may be entered when the owner, and so all
 //!   references that the shadow knows, have gone. The name stays until the next claim, and
 //!   there is none while the reference is held.
+//! * **flushed against every step.** What a flush has taken was put for the last time before
+//!   that, and all steps of its allocation came before their puts.
 //!
 //! # Orderings
 //! The steps are relaxed on purpose. They must not order anything that the allocator ought
@@ -40,15 +41,16 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pasid::{Pasid, PasidWidth};
+use pasid::{Pasid, PasidWidth, Reuse};
 
 use super::id::{Id, SHORT_BITS, SHORT_SERIAL_BITS};
 use super::rules::{Breach, Rule};
 
-const REFERENCES_BITS: u32 = 18;
+const REFERENCES_BITS: u32 = 17;
 const COUNTED: u64 = 1 << REFERENCES_BITS;
 const OWNED: u64 = COUNTED << 1;
-const SET_SHIFT: u32 = REFERENCES_BITS + 2;
+const WAITS: u64 = OWNED << 1;
+const SET_SHIFT: u32 = REFERENCES_BITS + 3;
 const SET_BITS: u32 = 8;
 const NAME_SHIFT: u32 = SET_SHIFT + SET_BITS;
 const REFERENCES: u64 = COUNTED - 1;
@@ -58,18 +60,19 @@ const RESERVED: u64 = (1 << SHORT_BITS) - 1;
 const _: () = assert!(NAME_SHIFT + SHORT_BITS == 64, "the fields fill the word");
 
 /// Words that have memory where they were used.
-struct Words(Box<[OnceLock<Box<[AtomicU64]>>]>);
+pub(super) struct Words(Box<[OnceLock<Box<[AtomicU64]>>]>);
 
 const CHUNK: usize = 1024;
 
 impl Words {
-    fn new() -> Words {
+    /// All are 0.
+    pub(super) fn new() -> Words {
         let chunks = PasidWidth::MAX.count() as usize / CHUNK;
         Words((0..chunks).map(|_| OnceLock::new()).collect())
     }
 
     #[inline]
-    fn word(&self, pasid: Pasid) -> &AtomicU64 {
+    pub(super) fn word(&self, pasid: Pasid) -> &AtomicU64 {
         let index = pasid.get() as usize;
         let chunk =
             self.0[index / CHUNK].get_or_init(|| (0..CHUNK).map(|_| AtomicU64::new(0)).collect());
@@ -100,6 +103,10 @@ impl Entry {
         self.0 & OWNED != 0
     }
 
+    fn waits(self) -> bool {
+        self.0 & WAITS != 0
+    }
+
     fn name(self) -> u64 {
         self.0 >> NAME_SHIFT
     }
@@ -116,6 +123,8 @@ impl fmt::Display for Entry {
         }
         let verb = if self.is_owned() {
             "owned"
+        } else if self.waits() {
+            "awaiting a flush, last owned"
         } else {
             "last owned"
         };
@@ -127,6 +136,23 @@ impl fmt::Display for Entry {
             "{verb} by allocation {thread}.{serial} of set {set}, references held: {references}"
         )
     }
+}
+
+/// What changes with a reference that goes, or with a flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// A set's count goes down: with the last reference or with the flush, once.
+    pub counted: bool,
+    /// The last reference has gone, and a flush is awaited from now on.
+    pub waits: bool,
+}
+
+impl Left {
+    /// Nothing does.
+    pub const NOTHING: Left = Left {
+        counted: false,
+        waits: false,
+    };
 }
 
 /// Who holds the PASIDs of one table, or those of the global sets.
@@ -141,7 +167,7 @@ impl Row {
     /// A set was given `pasid`.
     ///
     /// # Errors
-    /// M1, M4, M6 or M7 if it was held; the row stays as it was.
+    /// M1, M4, M6 or M7 if it was held, *flush* if it awaits one; the row stays as it was.
     pub fn claim(&self, pasid: Pasid, set: SetNumber, id: Id) -> Result<(), Breach> {
         let claimed = Entry::new(id.short(), set);
         self.enter(pasid, claimed, &format_args!("{id} of set {}", set.0))
@@ -150,7 +176,7 @@ impl Row {
     /// `pasid` was reserved.
     ///
     /// # Errors
-    /// M4 if it is held; the row stays as it was.
+    /// M4 if it is held, *flush* if it awaits one; the row stays as it was.
     pub fn reserve(&self, pasid: Pasid) -> Result<(), Breach> {
         let reserved = Entry::new(RESERVED, SetNumber(0));
         self.enter(pasid, reserved, &"a reservation")
@@ -164,10 +190,12 @@ impl Row {
 
     fn enter(&self, pasid: Pasid, to: Entry, who: &dyn fmt::Display) -> Result<(), Breach> {
         self.step(pasid, Ordering::Release, |entry| {
-            if entry.references() == 0 {
+            if entry.references() == 0 && !entry.waits() {
                 return Ok(to);
             }
-            let rule = if entry.name() == RESERVED || to.name() == RESERVED {
+            let rule = if entry.references() == 0 {
+                Rule::Flush
+            } else if entry.name() == RESERVED || to.name() == RESERVED {
                 Rule::M4
             } else if !entry.is_owned() {
                 Rule::M7
@@ -197,27 +225,30 @@ impl Row {
         .map(|_| ())
     }
 
-    /// Somebody is about to give a reference back. Returns whether a set's count goes down
-    /// with it: with the last reference, once.
+    /// Somebody is about to give a reference back to a set with that reuse.
     ///
     /// # Errors
     /// M7, if the row knows of a later owner.
-    pub fn give(&self, pasid: Pasid, id: Id) -> Result<bool, Breach> {
-        self.leave(pasid, id, 0)
+    pub fn give(&self, pasid: Pasid, id: Id, reuse: Reuse) -> Result<Left, Breach> {
+        self.leave(pasid, id, reuse, 0)
     }
 
-    /// The owner is about to give the PASID up. Returns the same as [`Row::give`].
+    /// The owner is about to give the PASID up, to a set with that reuse.
     ///
     /// # Errors
     /// M7, as [`Row::give`].
-    pub fn release(&self, pasid: Pasid, id: Id) -> Result<bool, Breach> {
-        self.leave(pasid, id, OWNED)
+    pub fn release(&self, pasid: Pasid, id: Id, reuse: Reuse) -> Result<Left, Breach> {
+        self.leave(pasid, id, reuse, OWNED)
     }
 
-    fn leave(&self, pasid: Pasid, id: Id, clear: u64) -> Result<bool, Breach> {
+    fn leave(&self, pasid: Pasid, id: Id, reuse: Reuse, clear: u64) -> Result<Left, Breach> {
         let left = |entry: Entry| {
-            let counted = if entry.references() == 1 { COUNTED } else { 0 };
-            Entry((entry.0 - 1) & !clear & !counted)
+            let fewer = (entry.0 - 1) & !clear;
+            Entry(match (entry.references(), reuse) {
+                (1, Reuse::AfterFlush) => fewer | WAITS,
+                (1, _) => fewer & !COUNTED,
+                _ => fewer,
+            })
         };
         let before = self.step(pasid, Ordering::Relaxed, |entry| {
             if entry.name() == id.short() && entry.references() > 0 {
@@ -226,7 +257,43 @@ impl Row {
                 Err(reused(pasid, entry, id))
             }
         })?;
-        Ok((before.0 & !left(before).0) & COUNTED != 0)
+        let after = left(before);
+        Ok(Left {
+            counted: (before.0 & !after.0) & COUNTED != 0,
+            waits: after.waits() && !before.waits(),
+        })
+    }
+
+    /// A flush that has taken `pasid` goes on.
+    ///
+    /// # Errors
+    /// *Flush*, if it is held.
+    pub fn check_taken(&self, pasid: Pasid) -> Result<(), Breach> {
+        // Relaxed: see the head of this file.
+        let entry = Entry(self.0.word(pasid).load(Ordering::Relaxed));
+        if entry.references() == 0 {
+            return Ok(());
+        }
+        let text = format!("a flush has taken PASID {pasid}, but it is {entry}");
+        Err(Breach::new(Rule::Flush, text))
+    }
+
+    /// The flush that has taken `pasid` is about to complete. Nothing is left of one that
+    /// the row does not know, which was given back before its owner was told.
+    ///
+    /// # Errors
+    /// As [`Row::check_taken`].
+    pub fn flushed(&self, pasid: Pasid) -> Result<Left, Breach> {
+        self.check_taken(pasid)?;
+        let left = |entry: Entry| match entry.waits() {
+            true => Entry(entry.0 & !(WAITS | COUNTED)),
+            false => entry,
+        };
+        let before = self.step(pasid, Ordering::Relaxed, |entry| Ok(left(entry)))?;
+        Ok(Left {
+            counted: (before.0 & !left(before).0) & COUNTED != 0,
+            waits: before.waits(),
+        })
     }
 
     /// Whether `pasid` has been claimed again since `id` claimed it; so the allocation of
@@ -264,87 +331,6 @@ fn reused(pasid: Pasid, entry: Entry, id: Id) -> Breach {
     Breach::new(Rule::M7, text)
 }
 
-/// What may stand on a number, across all tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// A reference to a global set's PASID.
-    Global,
-    /// A reference to a PASID of a set of some tables.
-    Drivers,
-    /// A table's reservation.
-    Table,
-    /// The space's reservation.
-    Space,
-}
-
-impl Side {
-    const fn shift(self) -> u32 {
-        match self {
-            Side::Global => 48,
-            Side::Drivers => 32,
-            Side::Table => 16,
-            Side::Space => 0,
-        }
-    }
-
-    fn count(self, word: u64) -> u16 {
-        (word >> self.shift()) as u16
-    }
-
-    /// What must not stand beside it, and the rule that says so. That a table's
-    /// reservation and a driver's PASID are of one table, its row can tell.
-    fn excludes(self) -> &'static [(Side, Rule)] {
-        match self {
-            Side::Global => &[
-                (Side::Drivers, Rule::M3),
-                (Side::Table, Rule::M4),
-                (Side::Space, Rule::M4),
-            ],
-            Side::Drivers => &[(Side::Global, Rule::M3), (Side::Space, Rule::M4)],
-            Side::Table => &[(Side::Global, Rule::M4)],
-            Side::Space => &[(Side::Global, Rule::M4), (Side::Drivers, Rule::M4)],
-        }
-    }
-}
-
-/// What stands on each number, across all tables.
-pub struct Sides(Words);
-
-impl Sides {
-    /// Nothing does.
-    pub fn new() -> Sides {
-        Sides(Words::new())
-    }
-
-    /// One more stands on `pasid`.
-    ///
-    /// # Errors
-    /// M3 or M4 if something stands there that excludes it; nothing is entered then.
-    pub fn add(&self, pasid: Pasid, side: Side) -> Result<(), Breach> {
-        // Relaxed: see the head of this file; the two meet in one word.
-        let word = self.0.word(pasid);
-        let before = word.fetch_add(1 << side.shift(), Ordering::Relaxed);
-        for &(other, rule) in side.excludes() {
-            let count = other.count(before);
-            if count > 0 {
-                self.sub(pasid, side);
-                let text = format!(
-                    "PASID {pasid} came to {side:?}, but {other:?} holds it ({count} references)"
-                );
-                return Err(Breach::new(rule, text));
-            }
-        }
-        Ok(())
-    }
-
-    /// One less stands on `pasid`.
-    pub fn sub(&self, pasid: Pasid, side: Side) {
-        // Relaxed: see the head of this file.
-        let word = self.0.word(pasid);
-        word.fetch_sub(1 << side.shift(), Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -353,6 +339,15 @@ mod tests {
     const A: SetNumber = SetNumber(1);
     const B: SetNumber = SetNumber(2);
     const GROUP: SetNumber = SetNumber(SHARED_FROM);
+    const NOTHING: Left = Left::NOTHING;
+    const COUNT: Left = Left {
+        counted: true,
+        ..NOTHING
+    };
+    const WAIT: Left = Left {
+        waits: true,
+        ..NOTHING
+    };
 
     fn rule<T>(result: Result<T, Breach>) -> Option<Rule> {
         result.err().map(|breach| breach.rule)
@@ -364,11 +359,12 @@ mod tests {
         for id in [first, first.next()] {
             row.claim(ONE, A, id).unwrap();
             row.take(ONE, id).unwrap();
-            assert!(!row.release(ONE, id).unwrap());
-            assert!(row.give(ONE, id).unwrap());
+            assert_eq!(row.release(ONE, id, Reuse::Immediate).unwrap(), NOTHING);
+            assert_eq!(row.give(ONE, id, Reuse::Immediate).unwrap(), COUNT);
             // A get that began before the free may be entered after it.
             row.take(ONE, id).unwrap();
-            assert!(!row.give(ONE, id).unwrap(), "a credit goes back once");
+            let left = row.give(ONE, id, Reuse::Immediate).unwrap();
+            assert_eq!(left, NOTHING, "a credit goes back once");
         }
         assert!(row.is_reclaimed(ONE, first) && !row.is_reclaimed(ONE, first.next()));
         row.reserve(ONE).unwrap();
@@ -385,30 +381,36 @@ mod tests {
         assert_eq!(rule(row.claim(ONE, B, other)), Some(Rule::M6));
         assert_eq!(rule(row.reserve(ONE)), Some(Rule::M4));
         row.take(ONE, id).unwrap();
-        row.release(ONE, id).unwrap();
+        row.release(ONE, id, Reuse::Immediate).unwrap();
         assert_eq!(rule(row.claim(ONE, B, other)), Some(Rule::M7));
-        row.give(ONE, id).unwrap();
-        assert_eq!(rule(row.give(ONE, id)), Some(Rule::M7));
+        row.give(ONE, id, Reuse::Immediate).unwrap();
+        assert_eq!(rule(row.give(ONE, id, Reuse::Immediate)), Some(Rule::M7));
         row.reserve(ONE).unwrap();
         assert_eq!(rule(row.claim(ONE, A, other)), Some(Rule::M4));
         assert_eq!(rule(row.take(ONE, id)), Some(Rule::M7));
     }
 
     #[test]
-    fn the_sides_exclude_each_other() {
-        let sides = Sides::new();
-        assert_eq!(rule(sides.add(ONE, Side::Drivers)), None);
-        assert_eq!(rule(sides.add(ONE, Side::Drivers)), None);
-        assert_eq!(rule(sides.add(ONE, Side::Global)), Some(Rule::M3));
-        assert_eq!(rule(sides.add(ONE, Side::Space)), Some(Rule::M4));
-        // Of the same table or not: the row knows.
-        assert_eq!(rule(sides.add(ONE, Side::Table)), None);
-        sides.sub(ONE, Side::Drivers);
-        sides.sub(ONE, Side::Drivers);
-        assert_eq!(rule(sides.add(ONE, Side::Global)), Some(Rule::M4));
-        sides.sub(ONE, Side::Table);
-        assert_eq!(rule(sides.add(ONE, Side::Global)), None);
-        assert_eq!(rule(sides.add(ONE, Side::Drivers)), Some(Rule::M3));
-        assert_eq!(rule(sides.add(ONE, Side::Table)), Some(Rule::M4));
+    fn what_waits_is_nobody_s_until_it_is_flushed() {
+        let (row, id) = (Row::new(), Id::new(1, 1));
+        let other = id.next();
+        row.claim(ONE, A, id).unwrap();
+        assert_eq!(rule(row.flushed(ONE)), Some(Rule::Flush), "held");
+        assert_eq!(row.release(ONE, id, Reuse::AfterFlush).unwrap(), WAIT);
+        row.take(ONE, id).unwrap();
+        assert_eq!(rule(row.check_taken(ONE)), Some(Rule::Flush), "held");
+        assert_eq!(row.give(ONE, id, Reuse::AfterFlush).unwrap(), NOTHING);
+        for set in [A, B, GROUP] {
+            assert_eq!(rule(row.claim(ONE, set, other)), Some(Rule::Flush));
+        }
+        assert_eq!(rule(row.reserve(ONE)), Some(Rule::Flush));
+        row.check_taken(ONE).unwrap();
+        let both = Left {
+            counted: true,
+            waits: true,
+        };
+        assert_eq!(row.flushed(ONE).unwrap(), both);
+        assert_eq!(row.flushed(ONE).unwrap(), NOTHING);
+        row.claim(ONE, B, other).unwrap();
     }
 }

@@ -44,6 +44,8 @@ impl Report {
         [
             self.head(),
             String::new(),
+            self.story_table(),
+            String::new(),
             self.operations_table(),
             String::new(),
             format!(
@@ -54,11 +56,11 @@ impl Report {
                 "{:.1} Mops/s in total, highest PASID {highest}, {kib} KiB of memory",
                 self.mops_per_s
             ),
+            self.flushes_line(),
             String::new(),
             self.answers_lines(),
             String::new(),
             self.rules_table(),
-            "M7's flush before reuse is not checked: no set asks for one yet.".to_owned(),
             String::new(),
             format!(
                 "rules checked: {}, broken: {} ({} checks, {} failed)",
@@ -118,6 +120,46 @@ impl Report {
             ]
         });
         table(["table of", "IOMMU group", "bits", "reserved"], 1, rows)
+    }
+
+    /// What happens to page faults in a queue while their PASIDs are reused.
+    fn story_table(&self) -> String {
+        let rows = self.story.told.iter().map(|told| {
+            let per_flush = told.pasids_per_flush();
+            [
+                told.reuse.to_owned(),
+                group(told.contexts),
+                group(told.faults),
+                group(told.to_owner),
+                group(told.to_nobody),
+                group(told.to_wrong_owner),
+                group(told.flushes),
+                per_flush.map_or("-".to_owned(), group),
+            ]
+        });
+        let header = [
+            "reuse",
+            "contexts",
+            "faults",
+            "to their own",
+            "to nobody",
+            "to another's",
+            "flushes",
+            "PASIDs each",
+        ];
+        format!(
+            "Before the load, on each of {} devices: page faults wait in a queue while contexts \
+             come and go.\n{}",
+            self.story.devices,
+            table(header, 1, rows)
+        )
+    }
+
+    fn flushes_line(&self) -> String {
+        let flushes = &self.flushes;
+        let each = flushes.pasids as f64 / flushes.completed.max(1) as f64;
+        let (completed, put_back) = (group(flushes.completed), group(flushes.put_back));
+        format!("{completed} flushes of {each:.1} PASIDs each, and {put_back} put back")
     }
 
     fn answers_lines(&self) -> String {

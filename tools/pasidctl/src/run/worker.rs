@@ -10,9 +10,11 @@ use pasid::{Error, Fault, Handle, IoasidSet, Owned, Pasid, Ref, Result, Table};
 
 use super::RunError;
 use super::driver::{Driver, Site};
+use super::flush::Flushing;
 use super::id::Id;
 use super::layout::Layout;
 use super::measure::{Kind, Meter};
+use super::quarantine::End;
 use super::rules::{Breach, RULES, Rule, outcome};
 use super::scarce::{EACH, Own};
 use super::world::World;
@@ -61,6 +63,8 @@ pub struct Worker<'w> {
     /// The fault being handled, until the page response is sent.
     pub(super) faulting: Option<Faulting>,
     pub(super) reservation: Option<Reservation>,
+    /// The flush that this thread has begun, until the invalidation is done.
+    pub(super) flushing: Option<Flushing>,
     /// How many PASIDs it was given.
     pub(super) serial: u64,
     /// The scarce PASIDs that this thread has.
@@ -90,6 +94,7 @@ impl<'w> Worker<'w> {
             held: Vec::with_capacity(HELD),
             faulting: None,
             reservation: None,
+            flushing: None,
             serial: 0,
             scarce: Vec::with_capacity(EACH),
             own: world.second.scarce.own(index)?,
@@ -118,6 +123,7 @@ impl<'w> Worker<'w> {
             self.put(holding);
         }
         self.unreserve();
+        self.end_flush(End::Complete);
         self.scarce.clear();
         self.gone.clear();
     }
@@ -134,7 +140,8 @@ impl<'w> Worker<'w> {
             4000..6000 => self.fault(),
             6000..6600 => self.replace_or_detach(),
             6600..7400 => self.look_up(),
-            7400..7900 => self.look_anywhere(),
+            7400..7750 => self.look_anywhere(),
+            7750..7900 => self.flush_sometimes(),
             7900..8500 => self.hold(),
             8500..8900 => self.share(),
             8900..9200 => self.use_stale(),
@@ -154,7 +161,7 @@ impl<'w> Worker<'w> {
     pub(super) fn judge(&mut self, rule: Rule, verdict: Result<(), Breach>) {
         self.checked[rule as usize] += 1;
         if let Err(breach) = verdict {
-            self.world.ledger.enter(breach);
+            self.world.ledger().enter(breach);
         }
     }
 

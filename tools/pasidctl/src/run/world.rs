@@ -65,8 +65,8 @@ pub struct World<'s> {
     pub removing: Mutex<()>,
     /// How many allocations of each thread are in the shadow.
     pub claimed: Box<[CachePadded<AtomicU64>]>,
-    /// What was seen broken.
-    pub ledger: Ledger,
+    /// Sets that were closed, and of whose PASIDs some may await a flush still.
+    pub closed: Mutex<Vec<Arc<Driver>>>,
     layout: Mutex<Arc<Layout>>,
     layouts: CachePadded<AtomicU64>,
     stop: AtomicBool,
@@ -118,13 +118,18 @@ impl<'s> World<'s> {
             removing: Mutex::new(()),
             // One more for who finishes.
             claimed: (0..=threads).map(|_| CachePadded::default()).collect(),
-            ledger: Ledger::default(),
+            closed: Mutex::default(),
             layout: Mutex::new(Arc::new(layout)),
             layouts: CachePadded::new(AtomicU64::new(1)),
             stop: AtomicBool::new(false),
             progress: (0..threads).map(|_| CachePadded::default()).collect(),
             builder,
         })
+    }
+
+    /// What was seen broken.
+    pub fn ledger(&self) -> &Ledger {
+        &self.builder.tally.ledger
     }
 
     /// Which layout it is by now.

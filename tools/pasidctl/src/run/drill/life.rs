@@ -15,8 +15,11 @@ impl Worker<'_> {
         let pasid = stage.number(self.rng.u32(..4));
         let [site, other, _] = &stage.sites;
         let table = &*site.table;
-        let global = self.rng.bool();
-        let owner = if global { &stage.global } else { &stage.group };
+        let owner = if self.rng.bool() {
+            &stage.global
+        } else {
+            &stage.group
+        };
         self.faults(stage, site, pasid, Err(Error::NotFound(pasid)))?;
         let owned = self.gets(stage, Rule::Exact, owner, pasid)?;
         self.faults(stage, site, pasid, Err(Error::NotAttached(pasid)))?;
@@ -71,7 +74,7 @@ impl Worker<'_> {
             self.certain(stage, Rule::Fault, listed == [0xA0], || {
                 format!("the attachments at PASID {pasid} are {listed:?}")
             })?;
-            return self.end_of_an_attachment(stage, global, owned, attachment);
+            return self.end_of_an_attachment(stage, owned, attachment);
         }
         None
     }
@@ -79,11 +82,10 @@ impl Worker<'_> {
     fn end_of_an_attachment(
         &mut self,
         stage: &Stage,
-        global: bool,
         owned: super::Held,
         attachment: pasid::Attachment<std::sync::Arc<pasid::Table>>,
     ) -> Option<()> {
-        let (pasid, site) = (owned.pasid(), &stage.sites[0]);
+        let (pasid, [site, other, _]) = (owned.pasid(), &stage.sites);
         let replaced = self.call(
             || attachment.replace(0xB0),
             Kind::Replace,
@@ -102,17 +104,13 @@ impl Worker<'_> {
         let freed = Err(Error::BeingFreed(pasid));
         self.act(|| drop(owned), Kind::Free);
         self.faults(stage, site, pasid, freed)?;
+        self.faults(stage, other, pasid, freed)?;
         let again = self.ask(&stage.global, pasid.into());
         self.certain(stage, Rule::M7, again.is_err(), || {
             format!("PASID {pasid} was given out while it is attached")
         })?;
         self.act(|| attachment.detach(), Kind::Detach);
-        // The table of a group's PASID does not have its state, but only that it is held.
-        let unattached = match global {
-            true => freed,
-            false => Err(Error::NotAttached(pasid)),
-        };
-        self.faults(stage, site, pasid, unattached)?;
+        self.faults(stage, site, pasid, freed)?;
         let again = self.ask(&stage.global, pasid.into());
         self.certain(stage, Rule::M7, again.is_err(), || {
             format!("PASID {pasid} was given out while a fault on it is not answered")

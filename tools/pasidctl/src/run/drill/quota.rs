@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use pasid::{Error, IoasidSet, Pool, Result, Scope, SetConfig};
+use pasid::{Error, IoasidSet, Result, Scope, SetConfig};
 
 use super::{Held, Stage};
 use crate::run::measure::Kind;
@@ -37,7 +37,7 @@ impl Worker<'_> {
         });
         let done = self.exhaust_quota(stage, &set);
         self.act(|| set.close(), Kind::Remove);
-        let answer = self.ask_set(&set, stage);
+        let answer = self.ask_window(&set, stage);
         let refused = answer.as_ref().err() == Some(&Error::Closing);
         self.expect(Rule::Closing, refused, || {
             format!("alloc in a set that is closed: {}", outcome(&answer))
@@ -49,9 +49,9 @@ impl Worker<'_> {
         done
     }
 
-    fn ask_set(&mut self, set: &Arc<IoasidSet>, stage: &Stage) -> Result<Held> {
-        let (set, window) = (set.clone(), stage.window);
-        self.call(|| set.alloc(window, 0), Kind::Alloc, Kind::AllocRefused)
+    fn ask_window(&mut self, set: &Arc<IoasidSet>, stage: &Stage) -> Result<Held> {
+        let range = stage.window;
+        self.ask_set(set, range, Error::Exhausted { range })
     }
 
     /// The set has so many PASIDs, and no more.
@@ -64,7 +64,7 @@ impl Worker<'_> {
     ) -> Option<()> {
         let expected = Error::QuotaExceeded { quota };
         loop {
-            let answer = self.ask_set(set, stage);
+            let answer = self.ask_window(set, stage);
             let more = (held.len() as u32) < quota;
             let holds = match &answer {
                 Ok(_) => more,
@@ -88,7 +88,7 @@ impl Worker<'_> {
         let owned = held.pop()?;
         let reference = self.referenced(stage, &owned)?;
         self.act(|| drop(owned), Kind::Free);
-        let answer = self.ask_set(set, stage);
+        let answer = self.ask_window(set, stage);
         let refused = answer.as_ref().err() == Some(&Error::QuotaExceeded { quota: QUOTA });
         self.certain(stage, Rule::M8, refused, || {
             let answer = outcome(&answer);
