@@ -84,6 +84,7 @@ unsafe impl<T: Send + Sync + 'static> Word for Arc<T> {
         word_of(Arc::into_raw(self))
     }
 
+    // SAFETY: what the caller owes is said in `Word`.
     unsafe fn from_word(word: u64) -> Arc<T> {
         // SAFETY: from `Arc::into_raw`, whose count is taken once, as the caller promises.
         unsafe { Arc::from_raw(pointer_of(word)) }
@@ -98,6 +99,7 @@ unsafe impl<T: Send + Sync + 'static> Word for Box<T> {
         word_of(Box::into_raw(self))
     }
 
+    // SAFETY: what the caller owes is said in `Word`.
     unsafe fn from_word(word: u64) -> Box<T> {
         // SAFETY: from `Box::into_raw`, and taken once, as the caller promises.
         unsafe { Box::from_raw(pointer_of::<T>(word).cast_mut()) }
@@ -111,6 +113,7 @@ impl<T: Send + Sync + 'static> Guarded for Arc<T> {
     type Target = T;
     type Replaced<'g> = Arc<T>;
 
+    // SAFETY: what the caller owes is said in `Guarded`.
     unsafe fn replaced(word: u64, _: &Guard) -> Arc<T> {
         let pointer = pointer_of(word);
         // SAFETY: from `Arc::into_raw`, and the count that the word stands for is not given
@@ -120,6 +123,7 @@ impl<T: Send + Sync + 'static> Guarded for Arc<T> {
         unsafe { Arc::from_raw(pointer) }
     }
 
+    // SAFETY: what the caller owes is said in `Guarded`.
     unsafe fn target(word: u64, _: &Guard) -> &T {
         // SAFETY: from `Arc::into_raw`; there as long as the guard, as the caller promises.
         unsafe { &*pointer_of(word) }
@@ -130,11 +134,13 @@ impl<T: Send + Sync + 'static> Guarded for Box<T> {
     type Target = T;
     type Replaced<'g> = &'g T;
 
+    // SAFETY: what the caller owes is said in `Guarded`.
     unsafe fn replaced(word: u64, guard: &Guard) -> &T {
         // SAFETY: the caller's promise, word for word.
         unsafe { Self::target(word, guard) }
     }
 
+    // SAFETY: what the caller owes is said in `Guarded`.
     unsafe fn target(word: u64, _: &Guard) -> &T {
         // SAFETY: from `Box::into_raw`; there as long as the guard, as the caller promises.
         // Nobody makes a Box of it again before that, so it may be shared.

@@ -96,6 +96,7 @@ unsafe impl sealed::Word for u64 {
         self
     }
 
+    // SAFETY: what the caller owes is said in `Word`.
     #[inline(always)]
     unsafe fn from_word(word: u64) -> u64 {
         word
@@ -111,6 +112,7 @@ unsafe impl sealed::Word for () {
         0
     }
 
+    // SAFETY: what the caller owes is said in `Word`.
     #[inline(always)]
     unsafe fn from_word(_: u64) {}
 }
@@ -124,6 +126,7 @@ unsafe impl<T: Sync> sealed::Word for &'static T {
         word_of(self)
     }
 
+    // SAFETY: what the caller owes is said in `Word`.
     #[inline(always)]
     unsafe fn from_word(word: u64) -> &'static T {
         // SAFETY: from `into_word` of a reference that is good for ever, as the caller

@@ -25,9 +25,9 @@ impl Slot {
     ///
     /// Lock-free: it goes round only when another thread changed the state.
     pub(crate) fn pin(&self) -> bool {
+        // Relaxed: nothing is published; the last put reads the pin in the word that it
+        // exchanges or subtracts from, and comes after by the caller's reference.
         let pinned = self.advance(self.state(), Ordering::Relaxed, |state| {
-            // Relaxed: nothing is published; the last put reads the pin in the word that
-            // it exchanges or subtracts from, and comes after by the caller's reference.
             if state.is_pinned() {
                 Err(Refusal::BeingFreed)
             } else {
