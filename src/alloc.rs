@@ -143,16 +143,22 @@ impl IdSpace {
     }
 
     /// The width, in bits.
+    ///
+    /// Progress: wait-free. Context: any.
     pub const fn width(&self) -> PasidWidth {
         self.tree.width()
     }
 
     /// All PASIDs of the width: `0 ..= 2^width - 1`.
+    ///
+    /// Progress: wait-free. Context: any.
     pub const fn range(&self) -> PasidRange {
         self.width().range()
     }
 
     /// The order of handing out.
+    ///
+    /// Progress: wait-free. Context: any.
     pub const fn policy(&self) -> Policy {
         self.order.policy()
     }

@@ -19,8 +19,10 @@ use core::ptr::NonNull;
 use heap::sync::Arc;
 
 mod listing;
+mod parts;
 
 pub use listing::{Attached, Attachments};
+pub(crate) use parts::Parts;
 
 pub(crate) mod sealed {
     use super::{Counted, Handle, Slot, Source};
@@ -341,6 +343,8 @@ impl<T: Attach> Drop for Attaching<T> {
 
 impl<T: Attach> Attachment<T> {
     /// Names the PASID's allocation.
+    ///
+    /// Progress: wait-free. Context: any.
     #[inline]
     pub fn handle(&self) -> Handle {
         self.handle
@@ -416,7 +420,20 @@ impl<T: Attach> Fault<T> {
         check_live(self.entry(), self.pasid)
     }
 
+    /// Names the allocation that is attached. It is not over while the fault is in flight.
+    ///
+    /// Progress: wait-free. Context: any.
+    #[inline]
+    pub fn handle(&self) -> Handle {
+        let noted = Handle::from_raw(self.entry().noted());
+        // SAFETY: whoever attaches notes a handle's raw form before the commit, and the
+        // fault's reference keeps others from noting (invariant).
+        unsafe { noted.unwrap_unchecked() }
+    }
+
     /// The attachment's word when the fault was looked up.
+    ///
+    /// Progress: wait-free. Context: any.
     #[inline]
     pub fn word(&self) -> u64 {
         self.word

@@ -37,7 +37,6 @@
 
 use crate::bitmap::LEAF_PASIDS;
 use crate::handle::Handle;
-use crate::radix::{NODE_PASIDS, ROOT_NODES};
 use crate::reuse::Reuse;
 use crate::slot::{Slot, Taken};
 use crate::sparse::{Build, Sparse};
@@ -124,6 +123,15 @@ impl<O> Entry<O> {
         self.last.load(Ordering::Relaxed) == handle.to_raw()
     }
 
+    /// What [`Entry::note`] noted of the attachment, for who holds a reference on it.
+    ///
+    /// Wait-free.
+    pub(crate) fn noted(&self) -> u64 {
+        // Relaxed: it was noted before the commit that the caller acquired, and the next
+        // one notes when the caller's reference is gone.
+        self.last.load(Ordering::Relaxed)
+    }
+
     /// Makes the reservation `generation` an attachment that look-ups find, for who
     /// reserved it.
     ///
@@ -164,6 +172,16 @@ impl<O> Entry<O> {
         // The exchange acquired the commit, and the reference keeps the next one away:
         // this is a word of this attachment.
         Ok((generation, self.slot.word()))
+    }
+
+    /// Takes `count` references at once, for who holds one.
+    pub(crate) fn hold_more(&self, count: u32) -> Result<(), Refusal> {
+        self.slot.hold_more(count)
+    }
+
+    /// Gives back `count` references at once, for who holds more.
+    pub(crate) fn drop_more(&self, count: u32) {
+        self.slot.drop_more(count);
     }
 
     /// Gives back a fault's reference, for who holds it. What the attachment held comes
@@ -307,6 +325,19 @@ pub(crate) struct Seen {
     pub(crate) word: u64,
 }
 
+/// An entry that is not dead, as a look at it saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing<O> {
+    pub(crate) number: u32,
+    /// Whether it is attached, and not draining.
+    pub(crate) own: bool,
+    /// With the attachment's own; 0 while it is reserved.
+    pub(crate) references: u64,
+    pub(crate) word: u64,
+    /// Whose it is. Nobody may follow that.
+    pub(crate) owner: Option<NonNull<O>>,
+}
+
 /// The attachments of one table, grown where numbers are attached: 10 KiB for 256 numbers.
 ///
 /// When it is dropped, what its entries still hold is not given back: by then whoever
@@ -367,30 +398,31 @@ impl<O> Attachments<O> {
         })
     }
 
+    /// The lowest of the PASIDs `first ..= last` whose entry is not dead, for a snapshot. Its
+    /// word and owner are good if a second look sees the same.
+    ///
+    /// Wait-free, as [`first_attached`](Attachments::first_attached).
+    pub(crate) fn first_standing(&self, first: u32, last: u32) -> Option<Standing<O>> {
+        self.first_where(first, last, |number, entry| {
+            let state = entry.slot.state();
+            entry.is_in_use().then(|| Standing {
+                number,
+                own: state.own(),
+                references: state.references(),
+                word: entry.word(),
+                owner: entry.owner(),
+            })
+        })
+    }
+
     fn first_where<R>(
         &self,
         first: u32,
         last: u32,
         look: impl Fn(u32, &Entry<O>) -> Option<R>,
     ) -> Option<R> {
-        // Beyond its last place the tree begins again.
-        let last = last.min(NODE_PASIDS * ROOT_NODES as u32 - 1);
-        let mut number = first;
-        while number <= last {
-            // What is missing is passed over whole: a node, or a leaf.
-            let end = if self.entries.node(number / NODE_PASIDS).is_none() {
-                number | (NODE_PASIDS - 1)
-            } else if let Some(leaf) = self.entries.leaf_of(number) {
-                if let Some(found) = look(number, leaf.entry(number)) {
-                    return Some(found);
-                }
-                number
-            } else {
-                number | (LEAF_PASIDS - 1)
-            };
-            number = end.checked_add(1)?;
-        }
-        None
+        let look = |number, leaf: &Leaf<O>| look(number, leaf.entry(number));
+        self.entries.first_where(first, last, look)
     }
 
     /// Bytes of memory beside the table itself.

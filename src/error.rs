@@ -92,6 +92,14 @@ pub enum Error {
         /// The width that it does not fit.
         width: PasidWidth,
     },
+    /// The address space has a PASID already, which the limits of who binds exclude.
+    /// `EOVERFLOW`.
+    OutsideLimits {
+        /// The PASID that the address space has.
+        pasid: Pasid,
+        /// The limits that were given.
+        limits: PasidRange,
+    },
     /// The table has no PASID support: its width is 0. `EOPNOTSUPP`.
     NoPasidSupport,
     /// A global set holds the PASID. `EBUSY`.
@@ -122,6 +130,8 @@ pub enum Error {
     TooManyFaults(Pasid),
     /// The table or set is closing and takes no new calls. `ENODEV`.
     Closing,
+    /// The address space is gone: its cell was retired. `ESHUTDOWN`.
+    CellRetired,
     /// None of the range is the set's. `EINVAL`.
     OutsideSet {
         /// The range that was asked for.
@@ -143,6 +153,11 @@ pub enum Error {
     },
     /// There are 1,023 sets there already, as many as can be told apart. `ENOSPC`.
     TooManySets,
+    /// So many virtual tables lie over one another already. `ENOSPC`.
+    TooManyLevels {
+        /// The most that may.
+        levels: u32,
+    },
     /// More than the new quota is in use. `EBUSY`.
     QuotaInUse {
         /// What is in use, in PASIDs.
@@ -227,12 +242,12 @@ impl Error {
             | Error::WrongKind { .. }
             | Error::InvalidScope
             | Error::NoQuota => EINVAL,
-            Error::Exhausted { .. } | Error::TooManySets => ENOSPC,
+            Error::Exhausted { .. } | Error::TooManySets | Error::TooManyLevels { .. } => ENOSPC,
             Error::AwaitingFlush { .. } => EAGAIN,
             Error::QuotaExceeded { .. } | Error::CapacityExceeded { .. } => EDQUOT,
             Error::OutOfMemory => ENOMEM,
             Error::Reserved(_) => EPERM,
-            Error::DoesNotFit { .. } => EOVERFLOW,
+            Error::DoesNotFit { .. } | Error::OutsideLimits { .. } => EOVERFLOW,
             Error::NoPasidSupport => EOPNOTSUPP,
             Error::HeldGlobally(_)
             | Error::HeldLocally(_)
@@ -244,7 +259,7 @@ impl Error {
             | Error::DeviceJoined(_)
             | Error::Paused => EBUSY,
             Error::NotFound(_) | Error::NotAttached(_) | Error::DeviceNotJoined(_) => ENOENT,
-            Error::BeingFreed(_) => ESHUTDOWN,
+            Error::BeingFreed(_) | Error::CellRetired => ESHUTDOWN,
             Error::Stale(_) => ESTALE,
             Error::WrongSet(_) => EACCES,
             Error::TooManyReferences(_) | Error::TooManyFaults(_) => EMLINK,
@@ -276,6 +291,7 @@ impl Error {
             Error::Reserved(_) => 20,
             Error::DoesNotFit { .. } => 21,
             Error::NoPasidSupport => 22,
+            Error::OutsideLimits { .. } => 23,
             Error::HeldGlobally(_) => 30,
             Error::HeldLocally(_) => 31,
             Error::AlreadyAttached(_) => 32,
@@ -289,12 +305,14 @@ impl Error {
             Error::TooManyReferences(_) => 45,
             Error::Closing => 46,
             Error::TooManyFaults(_) => 48,
+            Error::CellRetired => 49,
             Error::OutsideSet { .. } => 5,
             Error::WrongKind { .. } => 6,
             Error::InvalidScope => 7,
             Error::NoQuota => 8,
             Error::CapacityExceeded { .. } => 14,
             Error::TooManySets => 15,
+            Error::TooManyLevels { .. } => 16,
             Error::QuotaInUse { .. } => 35,
             Error::TokenInUse { .. } => 36,
             Error::DeviceJoined(_) => 37,
@@ -312,161 +330,4 @@ impl Error {
 impl core::error::Error for Error {}
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-    use std::string::ToString;
-    use std::vec::Vec;
-
-    /// Every variant with its errno, written down a second time.
-    fn every_error() -> Vec<(Error, i32)> {
-        let pasid = Pasid::MAX;
-        let range = PasidWidth::MAX.range();
-        let handle = Handle::new(pasid, 1, 2);
-        std::vec![
-            (Error::InvalidPasid { value: 1 << 20 }, 22),
-            (Error::InvalidWidth { bits: 31 }, 22),
-            (
-                Error::InvalidRange {
-                    first: pasid,
-                    last: Pasid::ZERO
-                },
-                22
-            ),
-            (Error::InvalidHandle { raw: 0 }, 22),
-            (Error::Exhausted { range }, 28),
-            (Error::AwaitingFlush { range }, 11),
-            (Error::QuotaExceeded { quota: 3 }, 122),
-            (Error::OutOfMemory, 12),
-            (Error::Reserved(pasid), 1),
-            (
-                Error::DoesNotFit {
-                    pasid,
-                    width: PasidWidth::ZERO
-                },
-                75
-            ),
-            (Error::NoPasidSupport, 95),
-            (Error::HeldGlobally(pasid), 16),
-            (Error::HeldLocally(pasid), 16),
-            (Error::AlreadyAttached(pasid), 16),
-            (Error::InUse(pasid), 16),
-            (Error::Paused, 16),
-            (Error::NotFound(pasid), 2),
-            (Error::NotAttached(pasid), 2),
-            (Error::BeingFreed(pasid), 108),
-            (Error::Stale(handle), 116),
-            (Error::WrongSet(pasid), 13),
-            (Error::TooManyReferences(handle), 31),
-            (Error::Closing, 19),
-            (Error::OutsideSet { range }, 22),
-            (
-                Error::WrongKind {
-                    kind: SpaceKind::Tables
-                },
-                22
-            ),
-            (Error::InvalidScope, 22),
-            (Error::NoQuota, 22),
-            (Error::CapacityExceeded { left: 3 }, 122),
-            (Error::TooManySets, 28),
-            (Error::QuotaInUse { used: 3 }, 16),
-            (Error::TokenInUse { token: 3 }, 16),
-            (Error::DeviceJoined(RequesterId(8)), 16),
-            (Error::DeviceNotJoined(RequesterId(8)), 2),
-            (Error::ConfigSpaceTruncated { len: 64 }, 22),
-            (Error::DeviceGone, 19),
-            (Error::CapabilityListLoop { offset: 0x100 }, 22),
-            (Error::CapabilityListBroken { offset: 0x40 }, 22),
-            (Error::CapabilityMisplaced { offset: 0x102 }, 22),
-            (Error::TooManyFaults(pasid), 31),
-            (Error::AlreadyPinned(pasid), 16),
-        ]
-    }
-
-    /// The place in `every_error`. A new variant does not compile until it is
-    /// written here, which is the reminder to list it there.
-    fn position(error: Error) -> usize {
-        match error {
-            Error::InvalidPasid { .. } => 0,
-            Error::InvalidWidth { .. } => 1,
-            Error::InvalidRange { .. } => 2,
-            Error::InvalidHandle { .. } => 3,
-            Error::Exhausted { .. } => 4,
-            Error::AwaitingFlush { .. } => 5,
-            Error::QuotaExceeded { .. } => 6,
-            Error::OutOfMemory => 7,
-            Error::Reserved(_) => 8,
-            Error::DoesNotFit { .. } => 9,
-            Error::NoPasidSupport => 10,
-            Error::HeldGlobally(_) => 11,
-            Error::HeldLocally(_) => 12,
-            Error::AlreadyAttached(_) => 13,
-            Error::InUse(_) => 14,
-            Error::Paused => 15,
-            Error::NotFound(_) => 16,
-            Error::NotAttached(_) => 17,
-            Error::BeingFreed(_) => 18,
-            Error::Stale(_) => 19,
-            Error::WrongSet(_) => 20,
-            Error::TooManyReferences(_) => 21,
-            Error::Closing => 22,
-            Error::OutsideSet { .. } => 23,
-            Error::WrongKind { .. } => 24,
-            Error::InvalidScope => 25,
-            Error::NoQuota => 26,
-            Error::CapacityExceeded { .. } => 27,
-            Error::TooManySets => 28,
-            Error::QuotaInUse { .. } => 29,
-            Error::TokenInUse { .. } => 30,
-            Error::DeviceJoined(_) => 31,
-            Error::DeviceNotJoined(_) => 32,
-            Error::ConfigSpaceTruncated { .. } => 33,
-            Error::DeviceGone => 34,
-            Error::CapabilityListLoop { .. } => 35,
-            Error::CapabilityListBroken { .. } => 36,
-            Error::CapabilityMisplaced { .. } => 37,
-            Error::TooManyFaults(_) => 38,
-            Error::AlreadyPinned(_) => 39,
-        }
-    }
-
-    #[test]
-    fn every_error_has_its_errno() {
-        for (index, (error, errno)) in every_error().into_iter().enumerate() {
-            assert_eq!(position(error), index, "{error:?}");
-            assert_eq!(error.errno(), errno, "{error:?}");
-        }
-    }
-
-    #[test]
-    fn codes_are_unique_and_not_zero() {
-        let codes: BTreeSet<u32> = every_error()
-            .iter()
-            .map(|(error, _)| error.code())
-            .collect();
-        assert_eq!(codes.len(), every_error().len());
-        assert!(!codes.contains(&0));
-    }
-
-    #[test]
-    fn messages_are_distinct_and_have_no_full_stop() {
-        let mut seen = BTreeSet::new();
-        for (error, _) in every_error() {
-            let message = error.to_string();
-            assert!(
-                !message.ends_with('.') && !message.contains('\n'),
-                "{message}"
-            );
-            assert!(
-                !message.starts_with(|c: char| c.is_uppercase() && !message.starts_with("PASID"))
-            );
-            assert!(seen.insert(message), "{error:?}");
-        }
-    }
-
-    #[test]
-    fn an_error_is_small() {
-        assert!(size_of::<Error>() <= 16);
-    }
-}
+mod tests;

@@ -174,8 +174,8 @@ impl<P: Payload> Flushed for IoasidSet<P> {
 /// PASIDs wait where their set allocates: those of local sets at their table, those of
 /// global sets at the space, those of a group at the group. So a `Table` flushes its local
 /// sets, a `Space` its global sets, and an `IoasidSet` whatever waits where its own PASIDs
-/// do: for a group, its own. That is so of what is closed, too: flush it before its last
-/// handle goes.
+/// do: for a group, its own. That is so of what is closed, too, which
+/// [`Space::closing_tables`] and [`Space::closing_sets_of`] list.
 ///
 /// A flush *begins* when its batch has been taken. It covers the PASIDs whose last
 /// reference went before that, and each PASID belongs to one flush; several flushes may
@@ -304,11 +304,15 @@ pub struct Ticket<F: Flush> {
 
 impl<F: Flush> Ticket<F> {
     /// How many PASIDs the batch has.
+    ///
+    /// Progress: wait-free. Context: any.
     pub fn count(&self) -> u32 {
         self.batch.count
     }
 
     /// Whether there is nothing to invalidate.
+    ///
+    /// Progress: wait-free. Context: any.
     pub fn is_empty(&self) -> bool {
         self.batch.count == 0
     }

@@ -44,6 +44,9 @@ pub trait Allocate {
     /// Takes a reference to a handle's allocation.
     fn get(&self, handle: Handle) -> Result<Grant<'_>>;
 
+    /// Whether a handle's allocation is live, at some instant during the call.
+    fn look(&self, handle: Handle) -> Result<()>;
+
     /// Takes a reference to whatever is live at `pasid`.
     fn get_at(&self, pasid: Pasid) -> Result<Grant<'_>>;
 
@@ -55,6 +58,12 @@ pub trait Allocate {
 
     /// Gives back a reference that is not the owner's.
     fn put_held(&self, handle: Handle, slot: &Slot);
+
+    /// Whether a handle's allocation is live. Wait-free.
+    fn is_live(&self, handle: Handle) -> bool;
+
+    /// Revokes a handle's allocation.
+    fn revoke(&self, handle: Handle) -> Result<()>;
 
     /// Takes a pin away.
     fn unpin(&self, handle: Handle, slot: &Slot);
@@ -92,6 +101,14 @@ impl Allocate for IdSpace {
         }
     }
 
+    fn look(&self, handle: Handle) -> Result<()> {
+        let slot = self.entry_of(handle)?.slot;
+        match slot.find(Sought::of(handle.generation())) {
+            Ok(_) => Ok(()),
+            Err(why) => Err(refused_handle(handle, why)),
+        }
+    }
+
     #[inline(always)]
     fn get_at(&self, pasid: Pasid) -> Result<Grant<'_>> {
         let slot = self.entry_at(pasid)?.slot;
@@ -124,6 +141,16 @@ impl Allocate for IdSpace {
         if let Some(spot) = self.tree.spot(handle.pasid()) {
             self.reclaim(spot, left);
         }
+    }
+
+    fn is_live(&self, handle: Handle) -> bool {
+        let sought = Sought::of(handle.generation());
+        let entry = self.entry_of(handle);
+        entry.is_ok_and(|entry| entry.slot.find(sought).is_ok())
+    }
+
+    fn revoke(&self, handle: Handle) -> Result<()> {
+        IdSpace::revoke(self, handle)
     }
 
     fn unpin(&self, handle: Handle, slot: &Slot) {

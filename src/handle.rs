@@ -123,7 +123,7 @@ impl Handle {
     /// Packs a handle; `tag` is in `1..=4095`.
     #[inline]
     pub(crate) const fn new(pasid: Pasid, tag: u16, generation: u32) -> Handle {
-        debug_assert!(tag != 0 && tag <= TAG_MASK);
+        debug_assert!(Handle::is_tag(tag));
         let raw = pasid.get() as u64
             | ((tag & TAG_MASK) as u64) << TAG_SHIFT
             | (generation as u64) << GENERATION_SHIFT;
@@ -132,6 +132,11 @@ impl Handle {
             // Excluded by the tag; a tag of its own keeps the call total.
             None => Handle(NonZeroU64::MIN),
         }
+    }
+
+    /// Whether a space can have that tag.
+    pub(crate) const fn is_tag(tag: u16) -> bool {
+        tag != 0 && tag <= TAG_MASK
     }
 
     /// The tag of the space that made the handle.

@@ -11,7 +11,8 @@
 //! reference is gone. A PASID that is written into a table's hardware is
 //! [attached](Attach), and a page fault finds what is attached, and keeps it. Where hardware
 //! may remember a number longer than its last reference, freed PASIDs wait for a
-//! [flush](Flush).
+//! [flush](Flush). A [cell](PasidCell) in the object of an address space gives all devices that
+//! are bound to it one PASID.
 //!
 //! ```
 //! use pasid::limits::PasidCapability;
@@ -55,6 +56,9 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
+//! A guest numbers as it likes: an [`AliasMap`] says which host PASID stands behind each of
+//! its numbers, and keeps it.
+//!
 //! An [`IdSpace`] is the same for the numbers of one table alone, without tables, sets
 //! and attachments.
 //!
@@ -64,23 +68,29 @@
 //! | --- | --- | --- | --- |
 //! | [`find`](IoasidSet::find), [`iter`](IoasidSet::iter), [`Ref::try_clone`], dropping a [`Ref`], `word`, [`Owned::replace`], [`Attachment::replace`] | wait-free | none | any |
 //! | [`alloc_in_place`](Pool::alloc_in_place), [`alloc_at`](Pool::alloc_at), [`get`](Pool::get), [`get_at`](Pool::get_at), dropping an [`Owned`], [`revoke`](IoasidSet::revoke), [`put`](IoasidSet::put), [`free`](IoasidSet::free), [`attach`](Attach::attach), [`commit`](Attaching::commit), [`detach`](Attachment::detach), [`fault_get`](Attach::fault_get), dropping a [`Fault`] | lock-free | none | any |
+//! | [`attach`](VirtualTable::attach), [`attach_below`](VirtualTable::attach_below), [`detach`](VirtualTable::detach), [`detach_all`](VirtualTable::detach_all), [`find`](VirtualTable::find), [`find_and_get`](VirtualTable::find_and_get) and [`aliases`](VirtualTable::aliases) of a guest's table | lock-free | none | any |
 //! | [`begin_flush`](Flush::begin_flush), [`complete`](Ticket::complete), dropping a [`Ticket`] | wait-free | none | any |
 //! | [`pin`](Owned::pin), dropping a [`Pinned`] | lock-free | none | any |
-//! | [`flush`](Flush::flush), and [`alloc`](Pool::alloc) where a [`Flusher`] is installed | that of the invalidation | | that of the invalidation |
+//! | [`bind_in_place`](PasidCell::bind_in_place), [`retire`](PasidCell::retire), dropping a [`PasidCell`] | lock-free | none | any |
+//! | [`flush`](Flush::flush), and [`alloc`](Pool::alloc) and [`bind`](PasidCell::bind) where a [`Flusher`] is installed | that of the invalidation | | that of the invalidation |
 //! | [`free_all`](IoasidSet::free_all), [`close`](IoasidSet::close) of a set, [`pause`](Table::pause), [`resume`](Table::resume) | lock-free | none | any |
-//! | [`alloc`](Pool::alloc), [`preload`](IoasidSet::preload) | lock-free | may grow | where memory may be allocated |
-//! | [`Table::attachments`], [`width`](Table::width), `is_closing`, [`count_live`](IoasidSet::count_live), [`statistics`](IoasidSet::statistics) | wait-free | none | any |
-//! | [`Table::preload`] | lock-free | may grow | where memory may be allocated |
-//! | all of [`Space`]; [`join`](Table::join), [`leave`](Table::leave), [`reserve`](Table::reserve), [`unreserve`](Table::unreserve) and [`close`](Table::close) of a table; [`set_quota`](IoasidSet::set_quota) | wait for each other | may grow, and give back | where these may wait and memory may be allocated and freed |
+//! | [`alloc`](Pool::alloc), [`bind`](PasidCell::bind), [`preload`](IoasidSet::preload) | lock-free | may grow | where memory may be allocated |
+//! | [`Table::attachments`], [`width`](Table::width), `is_closing`, [`count_live`](IoasidSet::count_live), [`statistics`](IoasidSet::statistics), [`PasidCell::find`] | wait-free | none | any |
+//! | [`Table::preload`], [`VirtualTable::preload`] | lock-free | may grow | where memory may be allocated |
+//! | all of [`Space`] and of [`AliasMap`]; [`Restore::into_space`](snapshot::Restore::into_space); [`join`](Table::join), [`leave`](Table::leave), [`reserve`](Table::reserve), [`unreserve`](Table::unreserve) and [`close`](Table::close) of a table; [`set_quota`](IoasidSet::set_quota) | wait for each other | may grow, and give back | where these may wait and memory may be allocated and freed |
+//! | [`snapshot`](IoasidSet::snapshot) of a set, [`Restored::alias_maps`](snapshot::Restored::alias_maps) | that of what they look at or build | may grow | where memory may be allocated |
+//! | the claims of [`Restored`](snapshot::Restored) | lock-free | none | any |
 //! | [`IdSpace::shrink`], dropping the last handle of anything | exclusive; the last handle of a group waits for control calls | gives back | where memory may be freed, and control calls made |
+//!
+//! What is in no line copies a value or a field: wait-free, without memory, in any context.
 //!
 //! The lines are for [plain](Plain) payloads. Where they are [dropped](Guarded):
 //!
 //! | calls | progress | memory | context |
 //! | --- | --- | --- | --- |
 //! | [`find_guarded`](IoasidSet::find_guarded), [`iter_guarded`](IoasidSet::iter_guarded), [`payload`](Owned::payload) | wait-free | none | any, for who has a [`Guard`] |
-//! | those that may give back a reference or a pin: dropping an [`Owned`], a [`Ref`], a [`Pinned`], an [`Attaching`], an [`Attachment`] or a [`Fault`], [`put`](IoasidSet::put), [`free`](IoasidSet::free), and what gives one back when it is refused or others may be doing so: [`get`](Pool::get), [`get_at`](Pool::get_at), [`revoke`](IoasidSet::revoke), [`free_all`](IoasidSet::free_all), [`close`](IoasidSet::close), [`attach`](Attach::attach), [`commit`](Attaching::commit), [`fault_get`](Attach::fault_get), [`close`](Table::close) of a table; [`replace_guarded`](Owned::replace_guarded), [`Guard::new`] | lock-free, but for the drops | may grow, and give back | where memory may be allocated and freed, and payloads dropped |
-//! | those that allocate | as above | as above | as above, and where a payload may be dropped that is refused |
+//! | those that may give back a reference or a pin: dropping an [`Owned`], a [`Ref`], a [`Pinned`], an [`Attaching`], an [`Attachment`] or a [`Fault`], [`put`](IoasidSet::put), [`free`](IoasidSet::free), and what gives one back when it is refused or others may be doing so: [`get`](Pool::get), [`get_at`](Pool::get_at), [`revoke`](IoasidSet::revoke), [`free_all`](IoasidSet::free_all), [`close`](IoasidSet::close), [`attach`](Attach::attach), [`commit`](Attaching::commit), [`fault_get`](Attach::fault_get), [`close`](Table::close) of a table, [`attach`](VirtualTable::attach), [`detach`](VirtualTable::detach) and [`find_and_get`](VirtualTable::find_and_get) of a guest's table, and what calls them; [`retire`](PasidCell::retire), dropping a [`PasidCell`]; [`replace_guarded`](Owned::replace_guarded), [`Guard::new`] | lock-free, but for the drops | may grow, and give back | where memory may be allocated and freed, and payloads dropped |
+//! | those that allocate or bind | as above | as above | as above, and where a payload may be dropped that is refused or not needed |
 //!
 //! "Any" includes an interrupt or signal handler that interrupted the same call.
 //! None of the calls of the lines "any" locks, waits for another thread, panics, prints,
@@ -102,7 +112,8 @@
 //! [`Error::Exhausted`] is returned only if at some instant during the call no
 //! PASID of the request was free. Where two sets race for one value, or two calls for the
 //! last credit of a quota, an attempt in flight may count as holding it while it lasts; so
-//! does an attachment of a PASID and the joining of a device that has no entry for it. A
+//! does an attachment of a PASID and the joining of a device that has no entry for it, and a
+//! PASID that is just being bound to the same cell. A
 //! thread that is stopped at any instruction withholds the one PASID that it is working
 //! on and its credit, and nothing more; in a fault for which nothing is attached it keeps
 //! the memory of groups of that table that go meanwhile. One that is stopped between the
@@ -123,7 +134,8 @@
 //!   procedural macro.
 //! * `serde`: serialises the vocabulary types ([`Pasid`], [`PasidWidth`],
 //!   [`PasidRange`], [`Handle`], [`Policy`], [`SpaceKind`], [`RequesterId`]) and
-//!   [`Statistics`], and checks what it reads.
+//!   [`Statistics`], and checks what it reads; and [snapshots](snapshot), which are checked
+//!   when they are restored.
 #![no_std]
 
 // The crate has a module of the name `alloc`.
@@ -131,6 +143,7 @@ extern crate alloc as heap;
 #[cfg(any(feature = "std", loom, test))]
 extern crate std;
 
+mod alias;
 mod alloc;
 mod attach;
 mod attachments;
@@ -161,6 +174,8 @@ mod memo;
 mod observer;
 mod order;
 mod owned;
+#[cfg(all(doctest, feature = "epoch"))]
+mod pages;
 mod pasid;
 mod payload;
 mod pinned;
@@ -175,15 +190,18 @@ mod search;
 mod set;
 mod shared;
 mod slot;
+pub mod snapshot;
 mod source;
 mod space;
 mod sparse;
 mod state;
 mod statistics;
 mod status;
+mod sva;
 mod sync;
 mod table;
 
+pub use alias::{Alias, AliasMap, Aliases, VirtualTable};
 pub use alloc::{Found, IdSpace};
 pub use attach::{Attach, Attached, Attaching, Attachment, Attachments, Fault, Holder};
 #[cfg(feature = "epoch")]
@@ -209,6 +227,7 @@ pub use reuse::{Flusher, Reuse};
 pub use set::{IoasidSet, Scope, SetConfig};
 pub use space::Space;
 pub use statistics::{FailureStatistics, QuotaStatistics, Statistics};
+pub use sva::PasidCell;
 pub use table::{Table, TableConfig};
 
 /// What the loom models plant in the code that they run.
@@ -226,8 +245,3 @@ pub mod events {
     pub use crate::sync::Event;
     pub use crate::sync::events::count;
 }
-
-/// The examples of the README, as tests.
-#[cfg(all(doctest, feature = "epoch"))]
-#[doc = include_str!("../README.md")]
-pub struct Readme;

@@ -100,6 +100,26 @@ impl Order {
         cursor.store(pasid.get() + 1, Ordering::Release);
     }
 
+    /// Where the policy goes on, from the lowest half upwards where there are halves.
+    pub(crate) fn cursors(&self) -> impl Iterator<Item = u32> + '_ {
+        let used = match self.policy {
+            Policy::Lowest | Policy::Spread => 0,
+            Policy::Next => 1,
+            Policy::PreserveNarrow => HALVES,
+        };
+        // Relaxed: nothing is read by it.
+        let cursors = self.cursors.iter().take(used);
+        cursors.map(|cursor| cursor.load(Ordering::Relaxed))
+    }
+
+    /// Goes on from there.
+    pub(crate) fn go_on_from(&self, cursors: &[u32]) {
+        for (cursor, &number) in self.cursors.iter().zip(cursors) {
+            // Relaxed: nobody's work lies behind it.
+            cursor.store(number, Ordering::Relaxed);
+        }
+    }
+
     #[inline(always)]
     fn cursor_of(&self, number: u32) -> &AtomicU32 {
         // The remainder changes nothing, and leaves no panic behind.

@@ -39,13 +39,26 @@ impl<S: Pool> Pinned<S> {
         })
     }
 
+    /// The pin of what `held` was a reference to, which is pinned.
+    pub(crate) fn of(pool: S, held: Held) -> Pinned<S> {
+        Pinned {
+            pool,
+            handle: held.handle(),
+            slot: held,
+        }
+    }
+
     /// The PASID.
+    ///
+    /// Progress: wait-free. Context: any.
     #[inline]
     pub fn pasid(&self) -> Pasid {
         self.handle.pasid()
     }
 
     /// Names the allocation that was pinned.
+    ///
+    /// Progress: wait-free. Context: any.
     #[inline]
     pub fn handle(&self) -> Handle {
         self.handle

@@ -136,7 +136,10 @@ pub trait Pool: Clone + sealed::Sealed {
     /// Allocates like [`Pool::alloc`], for a caller on CPU `cpu`: where the search starts
     /// under [`Policy::Spread`](crate::Policy::Spread). The other policies have no use for it.
     ///
-    /// Progress, context and errors: as [`Pool::alloc`].
+    /// Progress and context: as [`Pool::alloc`].
+    ///
+    /// # Errors
+    /// As [`Pool::alloc`].
     ///
     /// ```
     /// use pasid::{IdSpace, PasidWidth, Policy, Pool};

@@ -59,6 +59,8 @@ pub struct SetConfig<'a> {
     pub(crate) range: PasidRange,
     pub(crate) reserved: &'a [PasidRange],
     pub(crate) policy: Policy,
+    /// Nobody finds the set until it is shown.
+    pub(crate) hidden: bool,
     pub(crate) quota: Option<u32>,
     pub(crate) token: Option<u64>,
     pub(crate) reuse: Reuse,
@@ -75,6 +77,7 @@ impl<'a> SetConfig<'a> {
             range: PasidWidth::MAX.range(),
             reserved: &[],
             policy: Policy::Lowest,
+            hidden: false,
             quota: None,
             token: None,
             reuse: Reuse::Immediate,
@@ -84,6 +87,8 @@ impl<'a> SetConfig<'a> {
     }
 
     /// The set hands out PASIDs of this range alone, inclusive on both ends.
+    ///
+    /// Progress: wait-free. Context: any.
     #[must_use]
     pub const fn range(mut self, range: PasidRange) -> SetConfig<'a> {
         self.range = range;
@@ -99,6 +104,8 @@ impl<'a> SetConfig<'a> {
     }
 
     /// The order of handing out.
+    ///
+    /// Progress: wait-free. Context: any.
     #[must_use]
     pub const fn policy(mut self, policy: Policy) -> SetConfig<'a> {
         self.policy = policy;
@@ -116,6 +123,8 @@ impl<'a> SetConfig<'a> {
     }
 
     /// A number by which [`Space::find_set`](crate::Space::find_set) finds the set.
+    ///
+    /// Progress: wait-free. Context: any.
     #[must_use]
     pub const fn token(mut self, token: u64) -> SetConfig<'a> {
         self.token = Some(token);
@@ -123,6 +132,8 @@ impl<'a> SetConfig<'a> {
     }
 
     /// When the set's PASIDs may be allocated again.
+    ///
+    /// Progress: wait-free. Context: any.
     ///
     /// ```
     /// use pasid::{Error, Flush, Pool, Reuse, Scope, SetConfig, Space, SpaceKind};
@@ -269,6 +280,8 @@ impl<P: Payload> IoasidSet<P> {
     }
 
     /// Whether both are handles of the same set.
+    ///
+    /// Progress: wait-free. Context: any.
     #[must_use]
     pub fn is_same(&self, other: &IoasidSet<P>) -> bool {
         self.source.ptr_eq(&other.source)
@@ -378,9 +391,9 @@ impl<P: Payload> IoasidSet<P> {
     /// the set is, and its quota is returned with the next control call of the space.
     /// Closing twice is no error.
     ///
-    /// What awaits a flush then still does: keep a handle of the set, or of its table, until
-    /// that has been flushed. Without one nobody can any more: the set stays, and its numbers
-    /// stay out of use on all of its tables and for global sets.
+    /// What awaits a flush then still does: until that has been flushed, the set stays, and
+    /// those numbers stay out of use on all of its tables and for global sets. Where no handle was
+    /// kept, [`Space::closing_sets_of`](crate::Space::closing_sets_of) gives one.
     ///
     /// Progress: lock-free. Context: any.
     #[doc(alias = "ioasid_set_free")]
@@ -389,6 +402,8 @@ impl<P: Payload> IoasidSet<P> {
     }
 
     /// Whether the set was closed.
+    ///
+    /// Progress: wait-free. Context: any.
     pub fn is_closing(&self) -> bool {
         self.source.is_closing()
     }

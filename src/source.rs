@@ -126,6 +126,8 @@ pub struct Source {
     pub(crate) failures: Failures,
     /// The next in the list of a table's graveyard, once no reference is left.
     pub(crate) buried_before: AtomicPtr<Source>,
+    /// Being restored: nobody finds it yet.
+    hidden: AtomicU32,
     /// Held while the quota and the space's capacity change together.
     resharing: ControlLock<()>,
 }
@@ -137,6 +139,7 @@ pub(crate) struct Parts {
     pub(crate) kind: Kind,
     pub(crate) pieces: Vec<PasidRange>,
     pub(crate) policy: Policy,
+    pub(crate) hidden: bool,
     pub(crate) token: Option<u64>,
     pub(crate) quota: Option<QuotaRef>,
     pub(crate) reuse: Reuse,
@@ -181,6 +184,7 @@ impl Source {
             index: parts.index,
             kind: parts.kind,
             closing: AtomicU32::new(0),
+            hidden: AtomicU32::new(u32::from(parts.hidden)),
             first,
             last,
             order: Order::new(parts.policy),
@@ -210,6 +214,15 @@ impl Source {
 
     pub(crate) fn policy(&self) -> Policy {
         self.order.policy()
+    }
+
+    pub(crate) fn order(&self) -> &Order {
+        &self.order
+    }
+
+    /// What the set may hand out, in ascending order.
+    pub(crate) fn pieces(&self) -> &[PasidRange] {
+        &self.pieces
     }
 
     pub(crate) fn reuse(&self) -> Reuse {
@@ -346,6 +359,18 @@ impl Source {
     pub(crate) fn is_closing(&self) -> bool {
         // Acquire: pairs with `close`: who is told so sees what came before the closing.
         self.closing.load(Ordering::Acquire) != 0
+    }
+
+    /// Whether others may find the set.
+    pub(crate) fn is_hidden(&self) -> bool {
+        // Acquire: pairs with `show`: who finds the set finds it whole.
+        self.hidden.load(Ordering::Acquire) != 0
+    }
+
+    /// Lets others find the set.
+    pub(crate) fn show(&self) {
+        // Release: pairs with `is_hidden`.
+        self.hidden.store(0, Ordering::Release);
     }
 
     /// Closes the set and revokes its PASIDs.

@@ -65,6 +65,8 @@ struct Inner {
 
 impl Space {
     /// Which sets the space is for.
+    ///
+    /// Progress: wait-free. Context: any.
     pub const fn kind(&self) -> SpaceKind {
         self.kind
     }
@@ -72,6 +74,9 @@ impl Space {
     // ---- Tables ------------------------------------------------------------------
 
     /// Adds a table.
+    ///
+    /// Progress: waits for other control calls. Context: where these may be waited for, and
+    /// memory allocated and freed.
     ///
     /// # Errors
     /// [`Error::NoPasidSupport`] for a width of 0; [`Error::HeldGlobally`] if a global set
@@ -98,16 +103,58 @@ impl Space {
 
     /// The tables that are open, in the order in which they were added.
     ///
+    /// Progress: waits for other control calls. Context: where these may be waited for, and
+    /// memory allocated and freed.
+    ///
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn tables(&self) -> Result<Vec<Table>> {
-        let open = |table: &Table| (!table.is_closing()).then(|| table.clone());
-        self.listed(|registry| &registry.tables, open)
+        self.tables_that(false)
+    }
+
+    /// The tables that are closed and not gone, in the order in which they were added: a
+    /// handle is held, or something is attached, live, or awaits a flush. So it can be
+    /// flushed also by whoever kept no handle.
+    ///
+    /// Progress: waits for other control calls. Context: where these may be waited for, and
+    /// memory allocated and freed.
+    ///
+    /// ```
+    /// use pasid::{Error, Flush, PasidWidth, Pool, Reuse, Scope, SetConfig, Space, SpaceKind};
+    /// use pasid::TableConfig;
+    ///
+    /// let space = Space::new(SpaceKind::Tables);
+    /// let table = space.add_table(TableConfig::new(PasidWidth::MAX))?;
+    /// let config = SetConfig::new(Scope::Local(&table)).reuse(Reuse::AfterFlush);
+    /// let drivers = space.add_set(config)?;
+    /// drop(drivers.alloc(drivers.range(), 0)?);
+    /// table.close();
+    /// drop((drivers, table));
+    /// for table in &space.closing_tables()? {
+    ///     // Nothing to invalidate: the device is gone.
+    ///     assert_eq!(table.flush(|_| Ok::<(), Error>(()))?, 1);
+    /// }
+    /// assert!(space.closing_tables()?.is_empty());
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn closing_tables(&self) -> Result<Vec<Table>> {
+        self.tables_that(true)
+    }
+
+    fn tables_that(&self, are_closing: bool) -> Result<Vec<Table>> {
+        let pick = |table: &Table| (table.is_closing() == are_closing).then(|| table.clone());
+        self.listed(|registry| &registry.tables, pick)
     }
 
     // ---- Sets --------------------------------------------------------------------
 
     /// Adds a set whose PASIDs carry a word.
+    ///
+    /// Progress: waits for other control calls. Context: where these may be waited for, and
+    /// memory allocated and freed.
     ///
     /// # Errors
     /// [`Error::WrongKind`] if the space is not for sets of that scope;
@@ -123,6 +170,9 @@ impl Space {
 
     /// Adds a set whose PASIDs carry a payload of that type: see [`Payload`].
     ///
+    /// Progress: waits for other control calls. Context: where these may be waited for, and
+    /// memory allocated and freed.
+    ///
     /// # Errors
     /// As [`Space::add_set`].
     pub fn add_set_of<P: Payload>(&self, config: SetConfig<'_>) -> Result<IoasidSet<P>> {
@@ -131,7 +181,7 @@ impl Space {
         Ok(unsafe { IoasidSet::of(source) })
     }
 
-    fn add_source(&self, config: SetConfig<'_>, kind: Kind) -> Result<Counted<Source>> {
+    pub(crate) fn add_source(&self, config: SetConfig<'_>, kind: Kind) -> Result<Counted<Source>> {
         let inner = self.inner()?;
         inner.forget_gone();
         // Outlive the lock: if the set is refused, they are dropped here, and may make
@@ -143,6 +193,9 @@ impl Space {
     }
 
     /// The open set with that token, if its PASIDs carry words.
+    ///
+    /// Progress: waits for other control calls. Context: where these may be waited for, and
+    /// memory allocated and freed.
     #[doc(alias = "ioasid_find_mm_set")]
     pub fn find_set(&self, token: u64) -> Option<IoasidSet> {
         self.find_set_of(token)
@@ -150,6 +203,9 @@ impl Space {
 
     /// The open set with that token, if its payloads are of that very type. A token names
     /// one open set, of whatever type.
+    ///
+    /// Progress: waits for other control calls. Context: where these may be waited for, and
+    /// memory allocated and freed.
     ///
     /// ```
     /// use pasid::{Error, Scope, SetConfig, Space, SpaceKind};
@@ -163,12 +219,18 @@ impl Space {
     pub fn find_set_of<P: Payload>(&self, token: u64) -> Option<IoasidSet<P>> {
         let inner = self.inner.follow()?;
         inner.forget_gone();
-        let find = |registry: &mut Registry| registry.open_set(token).cloned();
+        let find = |registry: &mut Registry| {
+            let set = registry.open_set(token)?;
+            (!set.is_hidden()).then(|| set.clone())
+        };
         typed(inner.registry.with(find)?)
     }
 
     /// The sets that are open and whose PASIDs carry words, in the order in which they
     /// were added.
+    ///
+    /// Progress: waits for other control calls. Context: where these may be waited for, and
+    /// memory allocated and freed.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
@@ -179,14 +241,46 @@ impl Space {
     /// The sets that are open and whose payloads are of that very type, in the order in
     /// which they were added.
     ///
+    /// Progress: waits for other control calls. Context: where these may be waited for, and
+    /// memory allocated and freed.
+    ///
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn sets_of<P: Payload>(&self) -> Result<Vec<IoasidSet<P>>> {
-        let open = |set: &Counted<Source>| match set.is_closing() {
-            true => None,
-            false => typed(set.clone()),
+        self.sets_that(false)
+    }
+
+    /// The sets that are closed and not gone and whose PASIDs carry words, in the order in
+    /// which they were added: a handle is held, or something is attached, being freed, or
+    /// awaits a flush. So it can be flushed also by whoever kept no handle.
+    ///
+    /// Progress: waits for other control calls. Context: where these may be waited for, and
+    /// memory allocated and freed.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn closing_sets(&self) -> Result<Vec<IoasidSet>> {
+        self.closing_sets_of()
+    }
+
+    /// As [`Space::closing_sets`], the sets whose payloads are of that very type.
+    ///
+    /// Progress: waits for other control calls. Context: where these may be waited for, and
+    /// memory allocated and freed.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn closing_sets_of<P: Payload>(&self) -> Result<Vec<IoasidSet<P>>> {
+        self.sets_that(true)
+    }
+
+    fn sets_that<P: Payload>(&self, are_closing: bool) -> Result<Vec<IoasidSet<P>>> {
+        let pick = |set: &Counted<Source>| match set.is_closing() == are_closing && !set.is_hidden()
+        {
+            true => typed(set.clone()),
+            false => None,
         };
-        self.listed(|registry| &registry.sets, open)
+        self.listed(|registry| &registry.sets, pick)
     }
 
     // ---- Reservations, capacity and memory -----------------------------------------
@@ -195,6 +289,9 @@ impl Space {
     ///
     /// In a space of table sets alone, which has no PASIDs of its own, reserve on each
     /// table, or when the space is built.
+    ///
+    /// Progress: waits for other control calls. Context: where these may be waited for, and
+    /// memory allocated and freed.
     ///
     /// # Errors
     /// [`Error::HeldGlobally`], [`Error::HeldLocally`] if a set holds it or a table
@@ -206,7 +303,17 @@ impl Space {
         inner.registry.with(|_| inner.shared.reserve(pasid))
     }
 
+    /// Whether the space itself reserves `pasid`.
+    pub(crate) fn reserves(&self, pasid: Pasid) -> bool {
+        let built = |range: &PasidRange| range.contains(pasid);
+        let added = |shared: &Counted<Shared>| shared.is_reserved_by_space(pasid);
+        self.reserved.iter().any(built) || self.shared().is_some_and(added)
+    }
+
     /// Takes a reservation of [`Space::reserve`] away.
+    ///
+    /// Progress: waits for other control calls. Context: where these may be waited for, and
+    /// memory allocated and freed.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is none, or it came with the space;
@@ -222,6 +329,9 @@ impl Space {
     }
 
     /// What is left of the space's capacity, if it was given one, in PASIDs.
+    ///
+    /// Progress: waits for other control calls. Context: where these may be waited for, and
+    /// memory allocated and freed.
     pub fn capacity_left(&self) -> Option<u32> {
         let Some(inner) = self.inner.follow() else {
             return self.capacity;
@@ -234,6 +344,9 @@ impl Space {
 
     /// Bytes of memory in use by the space and its tables and sets, without what a fault in
     /// flight keeps of groups that are gone.
+    ///
+    /// Progress: waits for other control calls. Context: where these may be waited for, and
+    /// memory allocated and freed.
     pub fn memory_bytes(&self) -> usize {
         let Some(inner) = self.inner.follow() else {
             return size_of::<Space>();
@@ -245,6 +358,18 @@ impl Space {
             let sets = registry.sets.iter().map(|set| set.own_bytes());
             own + tables.sum::<usize>() + sets.sum::<usize>()
         })
+    }
+
+    /// Shows what the space has: in common, its tables and its sets, all that are not gone.
+    pub(crate) fn with_all<T>(
+        &self,
+        show: impl FnOnce(&Shared, &[Table], &[Counted<Source>]) -> Result<T>,
+    ) -> Result<T> {
+        let inner = self.inner()?;
+        inner.forget_gone();
+        inner
+            .registry
+            .with(|registry| show(&inner.shared, &registry.tables, &registry.sets))
     }
 
     /// What the tables and sets have in common, once there are any.
@@ -272,11 +397,11 @@ impl Space {
         Ok(self.inner.publish(inner))
     }
 
-    /// Those of what is in the registry that `open` makes something of.
+    /// Those of what is in the registry that `pick` makes something of.
     fn listed<T, U>(
         &self,
         of: impl FnOnce(&Registry) -> &Vec<T>,
-        open: impl Fn(&T) -> Option<U>,
+        pick: impl Fn(&T) -> Option<U>,
     ) -> Result<Vec<U>> {
         let mut listed = Vec::new();
         let Some(inner) = self.inner.follow() else {
@@ -287,7 +412,7 @@ impl Space {
             let all = of(registry);
             let room = listed.try_reserve_exact(all.len());
             room.map_err(|_| Error::OutOfMemory)?;
-            for one in all.iter().filter_map(open) {
+            for one in all.iter().filter_map(pick) {
                 lists::push(&mut listed, one)?;
             }
             Ok(listed)
@@ -314,7 +439,7 @@ impl Inner {
 }
 
 /// The set as one of payloads of a type, if it is.
-fn typed<P: Payload>(source: Counted<Source>) -> Option<IoasidSet<P>> {
+pub(crate) fn typed<P: Payload>(source: Counted<Source>) -> Option<IoasidSet<P>> {
     // SAFETY: looked at just before.
     (source.kind.is::<P>()).then(|| unsafe { IoasidSet::of(source) })
 }

@@ -7,7 +7,7 @@
 
 use crate::bitmap::LEAF_PASIDS;
 use crate::link::{Link, boxed};
-use crate::radix::{LEAVES, NODE_LEAVES, ROOT_NODES};
+use crate::radix::{LEAVES, NODE_LEAVES, NODE_PASIDS, ROOT_NODES};
 use crate::sync::const_unless_loom;
 
 /// What can be built on the heap, in place.
@@ -87,6 +87,36 @@ impl<L, M> Sparse<L, M> {
     pub(crate) fn leaf_of(&self, number: u32) -> Option<&L> {
         let leaf = number / LEAF_PASIDS;
         self.node(leaf / LEAVES)?.leaf(leaf % LEAVES)
+    }
+
+    /// What `look` first finds at one of the PASIDs `first ..= last`, in ascending order
+    /// of those that there is a leaf for.
+    ///
+    /// As `look` itself: wait-free if that is.
+    pub(crate) fn first_where<R>(
+        &self,
+        first: u32,
+        last: u32,
+        look: impl Fn(u32, &L) -> Option<R>,
+    ) -> Option<R> {
+        // Beyond its last place the tree begins again.
+        let last = last.min(NODE_PASIDS * ROOT_NODES as u32 - 1);
+        let mut number = first;
+        while number <= last {
+            // What is missing is passed over whole: a node, or a leaf.
+            let end = if self.node(number / NODE_PASIDS).is_none() {
+                number | (NODE_PASIDS - 1)
+            } else if let Some(leaf) = self.leaf_of(number) {
+                if let Some(found) = look(number, leaf) {
+                    return Some(found);
+                }
+                number
+            } else {
+                number | (LEAF_PASIDS - 1)
+            };
+            number = end.checked_add(1)?;
+        }
+        None
     }
 
     /// Bytes of all nodes and leaves.

@@ -210,6 +210,16 @@ impl State {
         (self.0 >> GENERATION_SHIFT) as u32
     }
 
+    /// The generation of the allocation that the state is of, or was the last of, where it
+    /// has ended and the PASID is kept from reuse.
+    pub(crate) const fn last_generation(self) -> u32 {
+        match self.is(Phase::Waiting) {
+            // It was one less before the end.
+            true => self.generation().wrapping_sub(1),
+            false => self.generation(),
+        }
+    }
+
     pub(crate) const fn references(self) -> u64 {
         self.0 >> REFERENCES_SHIFT & REFERENCES
     }

@@ -255,6 +255,34 @@ pub enum Mutation {
     FlushLookedForFirst,
     /// A pin is taken away without acquire and release.
     UnpinRelaxed,
+    /// What an address space is bound to is looked at in one step and written in another.
+    BindInTwoSteps,
+    /// What an address space is bound to is written without release and seen without acquire.
+    BindRelaxed,
+    /// Who binds and is refused does not look whether somebody has bound meanwhile.
+    BindLooksOnce,
+    /// Who binds to the PASID of another keeps the one that it has allocated too.
+    BindLoserKeeps,
+    /// What a cell has is looked at in one step, and the cell is retired in another.
+    RetireInTwoSteps,
+    /// An alias is entered without release.
+    AliasEnteredRelaxed,
+    /// An alias is entered before its reference is taken.
+    AliasEnteredUncounted,
+    /// No alias is found in one step and one is entered in another.
+    AliasEnteredInTwoSteps,
+    /// An alias is found in one step and ended in another.
+    AliasLeftInTwoSteps,
+    /// An alias gives its reference back before it ends.
+    AliasPutFirst,
+    /// Who was refused what an alias names does not look whether it still names it.
+    AliasAskedOnce,
+    /// A nested alias is read without a second look at its version.
+    AliasReadOnce,
+    /// A nested alias is believed without the one below.
+    AliasBelowNotAsked,
+    /// A nested alias is not looked at again after the one below.
+    AliasNotLookedAtAgain,
 }
 
 /// Whether the running model has planted `mutation`. Always `false` outside loom.

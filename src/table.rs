@@ -128,6 +128,8 @@ impl Table {
     }
 
     /// How many PASID bits every device of the table has.
+    ///
+    /// Progress: wait-free. Context: any.
     pub fn width(&self) -> PasidWidth {
         let last = self.core.table.status.see().last();
         let bits = (last.get() | 1).ilog2() + 1;
@@ -135,6 +137,8 @@ impl Table {
     }
 
     /// Whether both are handles of the same table.
+    ///
+    /// Progress: wait-free. Context: any.
     #[must_use]
     pub fn is_same(&self, other: &Table) -> bool {
         self.core.ptr_eq(&other.core)
@@ -241,9 +245,9 @@ impl Table {
     /// groups of which it is part allocate no more. What others have attached here ends
     /// as they detach. Closing twice is no error.
     ///
-    /// What awaits a flush here still does. Keep the handle until it has been
-    /// [flushed](crate::Flush), with nothing to invalidate if the device is gone: without one nobody
-    /// can any more, and its PASIDs stay out of use.
+    /// What awaits a flush here still does, and stays out of use until it has been
+    /// [flushed](crate::Flush), with nothing to invalidate if the device is gone. Where no handle was
+    /// kept, [`Space::closing_tables`](crate::Space::closing_tables) gives one.
     ///
     /// Progress: waits for other control calls that add or close sets of this table.
     /// Context: where control calls may be made, and memory may be freed.
@@ -262,6 +266,8 @@ impl Table {
     }
 
     /// Whether the table was closed.
+    ///
+    /// Progress: wait-free. Context: any.
     pub fn is_closing(&self) -> bool {
         self.core.table.status.see().is_closing()
     }
@@ -320,6 +326,8 @@ impl Table {
     }
 
     /// Bytes of memory in use by the table and what was attached to it.
+    ///
+    /// Progress: wait-free. Context: any.
     pub fn memory_bytes(&self) -> usize {
         let fixed = size_of::<TableCore>() + size_of::<TableIds>();
         fixed + self.core.table.ids.grown_bytes() + self.core.attachments.memory_bytes()
@@ -336,6 +344,20 @@ impl Table {
             }
             lists::push(sets, set.clone())
         })
+    }
+
+    /// What the table was built with as reserved.
+    pub(crate) fn reserved(&self) -> &[PasidRange] {
+        &self.core.reserved
+    }
+
+    /// Shows the devices that have joined, one by one.
+    pub(crate) fn devices(
+        &self,
+        mut show: impl FnMut(RequesterId, PasidWidth) -> Result<()>,
+    ) -> Result<()> {
+        let devices = &self.core.devices;
+        devices.with(|devices| devices.iter().try_for_each(|&(of, width)| show(of, width)))
     }
 
     pub(crate) fn has_ids(&self, ids: &Counted<TableIds>) -> bool {

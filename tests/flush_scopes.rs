@@ -80,3 +80,63 @@ fn what_waits_and_is_not_the_set_s_is_not_awaited() {
     let answer = other.alloc(all, 0).map(drop);
     assert_eq!(answer, Err(Error::Exhausted { range: all }));
 }
+
+#[test]
+fn what_is_closed_and_waits_is_flushed_by_who_kept_no_handle() {
+    let space = Space::with_capacity(SpaceKind::Both, 10);
+    let own = table(&space, 20);
+    let driver = space.add_set(after_flush(&own).quota(5)).unwrap();
+    drop(take(&driver, 5).unwrap());
+    own.close();
+    drop((driver, own));
+    let users = space.add_set(SetConfig::new(Scope::Global).quota(5));
+    let users = users.unwrap();
+    assert_eq!(take(&users, 5).err(), exhausted(5));
+    // Looking changes nothing.
+    for _ in 0..2 {
+        assert_eq!(space.tables().unwrap().len(), 0);
+        assert_eq!(space.closing_sets().unwrap().len(), 1);
+        assert_eq!(space.closing_tables().unwrap().len(), 1);
+        assert_eq!(space.capacity_left(), Some(0));
+    }
+    let closed = space.closing_tables().unwrap();
+    assert!(closed[0].is_closing());
+    assert_eq!((&closed[0]).flush(|_| Ok::<(), ()>(())), Ok(1));
+    assert!(take(&users, 5).is_ok());
+    // The set is gone, and the table with its last handle.
+    assert_eq!(space.capacity_left(), Some(5));
+    assert!(space.closing_sets().unwrap().is_empty());
+    assert!(space.closing_tables().unwrap()[0].is_same(&closed[0]));
+    drop(closed);
+    assert!(space.closing_tables().unwrap().is_empty());
+}
+
+#[test]
+fn a_closed_set_that_waits_is_listed_by_its_payload() {
+    let space = Space::new(SpaceKind::Both);
+    let tables = [table(&space, 20), table(&space, 20)];
+    let config = SetConfig::new(Scope::Group(&tables)).reuse(Reuse::AfterFlush);
+    let typed = space.add_set_of::<()>(config.clone().token(1)).unwrap();
+    let words = space.add_set(config.token(2)).unwrap();
+    drop(typed.alloc(range(5, 5), ()).unwrap());
+    drop(take(&words, 6).unwrap());
+    assert!(space.closing_sets().unwrap().is_empty());
+    assert!(space.closing_sets_of::<()>().unwrap().is_empty());
+    typed.close();
+    words.close();
+    drop((typed, words));
+    assert!(space.sets().unwrap().is_empty());
+    let listed = space.closing_sets().unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!((listed[0].token(), flush(&listed[0])), (Some(2), 1));
+    drop(listed);
+    assert!(space.closing_sets().unwrap().is_empty());
+    let beside = space.add_set(SetConfig::new(Scope::Global)).unwrap();
+    assert_eq!(take(&beside, 5).err(), exhausted(5));
+    let listed = space.closing_sets_of::<()>().unwrap();
+    assert_eq!((listed.len(), listed[0].token()), (1, Some(1)));
+    assert_eq!((&listed[0]).flush(|_| Ok::<(), ()>(())), Ok(1));
+    drop(listed);
+    assert!(space.closing_sets_of::<()>().unwrap().is_empty());
+    assert!(take(&beside, 5).is_ok());
+}

@@ -124,9 +124,13 @@ fn an_attachment_holds_the_pasid_and_a_revoked_one_is_being_freed() {
         drop(attachment);
         assert_eq!(fault(table, FIVE), Err(freeing));
         assert_eq!(take(set, FIVE).err(), exhausted(FIVE));
+        assert_eq!((open.handle(), open.pasid()), (of, pasid(FIVE)));
         drop(open);
         assert_eq!(fault(table, FIVE), Err(Error::NotFound(pasid(FIVE))));
-        assert!(take(set, FIVE).is_ok());
+        let next = take(set, FIVE).unwrap();
+        let _attachment = table.attach(&next, 1).unwrap().commit().unwrap();
+        let of_next = table.fault_get(pasid(FIVE)).unwrap().handle();
+        assert!(of_next == next.handle() && of_next != of);
     });
 }
 

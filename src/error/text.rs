@@ -11,10 +11,7 @@ impl fmt::Display for Error {
                 write!(f, "{value} is not a PASID: it needs more than 20 bits")
             }
             Error::InvalidWidth { bits } => {
-                write!(
-                    f,
-                    "a width of {bits} bits is reserved: PASIDs have at most 20"
-                )
+                write!(f, "a width of {bits} bits is reserved: there are up to 20")
             }
             Error::InvalidRange { first, last } => write!(f, "the range {first}..={last} is empty"),
             Error::InvalidHandle { raw } => write!(f, "{raw:#018x} is not a handle"),
@@ -27,6 +24,9 @@ impl fmt::Display for Error {
             Error::Reserved(pasid) => write!(f, "PASID {pasid} is reserved"),
             Error::DoesNotFit { pasid, width } => {
                 write!(f, "PASID {pasid} does not fit a width of {width}")
+            }
+            Error::OutsideLimits { pasid, limits } => {
+                write!(f, "the bound PASID {pasid} is not within {limits}")
             }
             Error::NoPasidSupport => f.write_str("the table has no PASID support"),
             Error::HeldGlobally(pasid) => write!(f, "PASID {pasid} is held by a global set"),
@@ -50,6 +50,7 @@ impl fmt::Display for Error {
                 write!(f, "PASID {pasid} has as many faults as can be counted")
             }
             Error::Closing => f.write_str("the table or set is closing"),
+            Error::CellRetired => f.write_str("the address space is gone"),
             Error::OutsideSet { range } => write!(f, "the set has no PASID of {range}"),
             Error::WrongKind { kind } => write!(f, "the space is for {kind}"),
             Error::InvalidScope => f.write_str("the scope is not one of tables of this space"),
@@ -58,6 +59,9 @@ impl fmt::Display for Error {
                 write!(f, "the space's capacity has {left} PASIDs left")
             }
             Error::TooManySets => f.write_str("there are as many sets as can be told apart"),
+            Error::TooManyLevels { levels } => {
+                write!(f, "{levels} virtual tables lie over one another already")
+            }
             Error::QuotaInUse { used } => write!(f, "{used} PASIDs of the quota are in use"),
             Error::TokenInUse { token } => write!(f, "token {token:#x} names another set"),
             Error::DeviceJoined(id) => write!(f, "device {id} has joined the table already"),

@@ -367,6 +367,17 @@ impl Allocate for Source {
         }
     }
 
+    fn look(&self, handle: Handle) -> Result<()> {
+        let slot = self.ids().entry_of(handle)?.slot;
+        match slot.find(self.sought(handle)) {
+            Ok(_) if self.is_closing() && !planted(Mutation::GetForgetsClosing) => {
+                Err(Error::Closing)
+            }
+            Ok(_) => Ok(()),
+            Err(why) => Err(refused_handle(handle, why)),
+        }
+    }
+
     #[inline(always)]
     fn get_at(&self, pasid: Pasid) -> Result<Grant<'_>> {
         let Some(entry) = self.ids().tree.entry(pasid) else {
@@ -403,6 +414,16 @@ impl Allocate for Source {
     #[inline(always)]
     fn put_held(&self, handle: Handle, slot: &Slot) {
         self.ended(handle, slot.drop_held(self.reuse));
+    }
+
+    fn is_live(&self, handle: Handle) -> bool {
+        let sought = self.sought(handle);
+        let entry = self.ids().entry_of(handle);
+        entry.is_ok_and(|entry| entry.slot.find(sought).is_ok()) && !self.is_closing()
+    }
+
+    fn revoke(&self, handle: Handle) -> Result<()> {
+        Source::revoke(self, handle)
     }
 
     fn unpin(&self, handle: Handle, slot: &Slot) {

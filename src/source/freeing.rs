@@ -108,6 +108,18 @@ impl Source {
         Ok(())
     }
 
+    /// Takes an allocation back of which no hardware can have heard: it awaits no flush. The
+    /// owner's reference is given back.
+    pub(crate) fn undo(&self, handle: Handle, slot: &Slot) {
+        let sought = self.sought(handle);
+        if slot.revoke(sought) == Ok(true) {
+            self.tell_revoked(handle);
+        }
+        if let Ok(left) = slot.free(sought, Reuse::Immediate) {
+            self.ended(handle, left);
+        }
+    }
+
     pub(crate) fn revoke(&self, handle: Handle) -> Result<()> {
         let slot = self.slot_of(handle)?;
         let revoked = self.revoke_slot(handle, slot);

@@ -86,6 +86,7 @@ impl Registry {
                 kind,
                 pieces,
                 policy: config.policy,
+                hidden: config.hidden,
                 token: config.token,
                 quota,
                 reuse: config.reuse,

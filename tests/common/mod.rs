@@ -5,6 +5,7 @@
 pub mod allocator;
 pub mod moving;
 pub mod sets;
+pub mod snapshots;
 
 use pasid::{Error, Found, Handle, IdSpace, Owned, Pasid, PasidRange, PasidWidth, Pool, Ref};
 

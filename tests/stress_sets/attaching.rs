@@ -251,7 +251,10 @@ impl Worker<'_> {
         let (number, word) = (one.attachment.pasid(), one.word);
         let table = Arc::clone(&one.table.table);
         match table.fault_get(number) {
-            Ok(fault) => assert_eq!(fault.word(), word, "broken: another attachment"),
+            Ok(fault) => {
+                assert_eq!(fault.word(), word, "broken: another attachment");
+                assert_eq!(fault.handle(), one.attachment.handle());
+            }
             // It makes room for one that is found.
             Err(Error::BeingFreed(_)) => self.detach_at(at),
             Err(Error::Closing) => self.met_closing(),

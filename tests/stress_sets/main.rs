@@ -115,6 +115,10 @@ fn check_sets_are_empty(arena: &Arena) {
 fn check_space_is_empty(space: &Space, capacity: u32, last: u32) {
     assert_eq!(space.sets().expect("a little memory").len(), 0);
     assert_eq!(space.tables().expect("a little memory").len(), 0);
+    let closed = space.closing_sets().expect("a little memory").len();
+    assert_eq!(closed, 0, "broken: a closed set is not gone");
+    let closed = space.closing_tables().expect("a little memory").len();
+    assert_eq!(closed, 0, "broken: a closed table is not gone");
     assert_eq!(
         space.capacity_left(),
         Some(capacity),

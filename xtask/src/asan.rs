@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The tests of payloads under AddressSanitizer, which also counts what is never freed.
+//! The tests of payloads and of cells, and the stress tests, under AddressSanitizer, which
+//! also looks for what is never freed.
 
 use std::fs;
 
@@ -9,9 +10,12 @@ use crate::checks::run_tests;
 use crate::command::{CommandLine, Project};
 use crate::summary::Outcome;
 
-pub(crate) const DESCRIPTION: &str = "$ RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=address -D warnings' \
+pub(crate) const DESCRIPTION: &str = "$ RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=address --cfg pasid_events -D warnings' \
      CARGO_TARGET_DIR=target/asan cargo test -p pasid --release --target HOST --test payloads \
-     --test stress_payloads, where the compiler comes with the sanitizer's runtime";
+     --test stress_payloads --test stress --test stress_sets --test sva --test sva_concurrent, \
+     where the compiler comes with the sanitizer's runtime";
+const TESTS: &str = "test -p pasid --release --test payloads --test stress_payloads \
+     --test stress --test stress_sets --test sva --test sva_concurrent";
 
 /// Runs them, where the compiler has the runtime for its host.
 pub(crate) fn run(project: &Project) -> Result<Outcome> {
@@ -32,10 +36,13 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
     }
     // A stable compiler has the sanitizer too. With a target of its own, so that what runs
     // while it builds is not sanitized.
-    let line = CommandLine::cargo("test -p pasid --release --test payloads --test stress_payloads")
+    let line = CommandLine::cargo(TESTS)
         .args(["--target", host])
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("RUSTFLAGS", "-Zsanitizer=address -D warnings")
+        .env(
+            "RUSTFLAGS",
+            "-Zsanitizer=address --cfg pasid_events -D warnings",
+        )
         .env("CARGO_TARGET_DIR", project.target_for("asan"));
     run_tests(project, &[line], true)
 }

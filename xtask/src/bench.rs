@@ -22,7 +22,7 @@ const RATIOS: &str = "pasid-ratios.json";
 
 /// The work of every row that the benchmarks leave. One that came to no round, or
 /// was not run at all, would else be missed by nobody.
-const WORK: [&str; 75] = [
+const WORK: [&str; 87] = [
     "alloc + free, empty, lowest",
     "alloc + free, 50 % full, lowest",
     "alloc + free, 90 % full, lowest",
@@ -86,6 +86,10 @@ const WORK: [&str; 75] = [
     "attach + commit + detach, global",
     "set: get by handle + drop, 1,000 live",
     "set: find, throughput, 1,000 live",
+    "payload: alloc + free, Arc, table space",
+    "payload: find_guarded, Arc, 1,000 live",
+    "payload: find_guarded, Arc, a guard for each",
+    "payload: find_guarded, Arc, beside a load",
     "alloc + free, two threads, a half each, lowest (goal: of spread)",
     "get + put of one PASID, two threads",
     "R, two threads, a word each",
@@ -98,6 +102,14 @@ const WORK: [&str; 75] = [
     "memory of a live PASID, dense",
     "memory of 1,000 tables, 16 local PASIDs each, table space",
     "memory of 1,000 tables, 16 local PASIDs each, space for both",
+    "snapshot of 2^20 PASIDs, dense: JSON",
+    "snapshot of 2^20 PASIDs, dense: postcard",
+    "snapshot of 2^20 PASIDs, dense: take",
+    "snapshot of 2^20 PASIDs, dense: restore",
+    "snapshot of 2^20 PASIDs, alternating generations: JSON",
+    "snapshot of 2^20 PASIDs, alternating generations: postcard",
+    "snapshot of 2^20 PASIDs, alternating generations: take",
+    "snapshot of 2^20 PASIDs, alternating generations: restore",
 ];
 
 /// Runs the benchmarks and prints what they measured. A goal that is missed is

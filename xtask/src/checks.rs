@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use crate::command::{CommandLine, Project};
 use crate::summary::Outcome;
-use crate::{asan, bench, freestanding, msrv, tidy};
+use crate::{asan, bench, context, freestanding, msrv, tidy};
 
 /// One check: `cargo xtask NAME`.
 pub(crate) struct Check {
@@ -111,12 +111,22 @@ pub(crate) const CHECKS: &[Check] = &[
     },
     Check {
         name: "asan",
-        about: "No payload is used after its drop, or lost, under AddressSanitizer",
+        about: "Nothing is used after its end, or lost, under AddressSanitizer: payloads and stress",
         in_ci: true,
         needs: None,
         work: Work::Function {
             describe: asan::DESCRIPTION,
             run: asan::run,
+        },
+    },
+    Check {
+        name: "context",
+        about: "Every data call in a signal handler, and stopped after each instruction",
+        in_ci: true,
+        needs: None,
+        work: Work::Function {
+            describe: context::DESCRIPTION,
+            run: context::run,
         },
     },
     Check {
@@ -173,8 +183,13 @@ fn clippy(project: &Project) -> Vec<CommandLine> {
     // bug, whosever input it is.
     let panics = "-D clippy::unwrap_used -D clippy::expect_used -D clippy::panic \
          -D clippy::unreachable -D clippy::todo -D clippy::unimplemented";
+    // What the documentation of each of its public functions has to say.
+    let sections = "-D clippy::missing_errors_doc -D clippy::missing_panics_doc";
     vec![
         CommandLine::cargo("clippy --workspace --all-targets --all-features").args(warnings),
+        CommandLine::cargo("clippy -p pasid --lib --all-features")
+            .args(warnings)
+            .args(sections.split_whitespace()),
         CommandLine::cargo("clippy -p pasid --lib --no-default-features")
             .args(warnings)
             .args(panics.split_whitespace()),
@@ -202,9 +217,9 @@ fn doc(_: &Project) -> Vec<CommandLine> {
 }
 
 fn unit(_: &Project) -> Vec<CommandLine> {
-    // The models and the fuzz target have checks of their own. What the benchmarks
+    // Contexts, models and the fuzz target have checks of their own. What the benchmarks
     // are made of has tests here; cargo runs the benchmarks only if told to.
-    let others = "--exclude loom-tests --exclude pasid-fuzz";
+    let others = "--exclude context-tests --exclude loom-tests --exclude pasid-fuzz";
     vec![
         CommandLine::cargo(&format!("test --workspace {others} --all-features")),
         CommandLine::cargo("test -p pasid --no-default-features"),

@@ -28,10 +28,23 @@ const BARE_TARGET: &str = "x86_64-unknown-none";
 const DATA: &str = "pasid_data_";
 const CONTROL: &str = "pasid_control_";
 /// Every data call that has to be there to be checked, without its prefix.
-const DATA_CALLS: [&str; 80] = [
+const DATA_CALLS: [&str; 93] = [
+    "alias_attach",
+    "alias_attach_below",
+    "alias_detach",
+    "alias_detach_all",
+    "alias_find",
+    "alias_find_and_get",
+    "alias_iterate",
     "alloc_at",
     "alloc_in_place",
     "any_live",
+    "cell_bind_in_place",
+    "cell_find",
+    "cell_is_retired",
+    "cell_of_ids_bind_in_place",
+    "cell_retire",
+    "cell_static_bind_in_place",
     "clone",
     "count_live",
     "drop_owned",

@@ -10,6 +10,7 @@ mod asan;
 mod bench;
 mod checks;
 mod command;
+mod context;
 mod freestanding;
 mod link;
 mod msrv;

@@ -41,6 +41,7 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
         files += 1;
         check_text(path, &text, &mut breaches);
         check_links(&project.root, path, &text, &mut breaches);
+        check_page(&project.root, path, &mut breaches);
     }
     for breach in &breaches {
         println!("{breach}");
@@ -58,6 +59,7 @@ fn is_data(path: &str) -> bool {
         || path.ends_with(".lock")
         || path.ends_with(".json")
         || path.starts_with("fuzz/corpus/")
+        || path.starts_with("tests/examples/")
 }
 
 fn check_text(path: &str, text: &str, breaches: &mut Vec<String>) {
@@ -116,9 +118,25 @@ fn check_links(root: &Path, path: &str, text: &str, breaches: &mut Vec<String>) 
     }
 }
 
+/// A page whose code is no test says what nobody checks; one that nothing leads to is
+/// not read.
+fn check_page(root: &Path, path: &str, breaches: &mut Vec<String>) {
+    if !(path.starts_with("docs/") && path.ends_with(".md")) {
+        return;
+    }
+    for names_it in ["src/pages.rs", "README.md"] {
+        let text = fs::read_to_string(root.join(names_it)).unwrap_or_default();
+        if !text.contains(path) {
+            breaches.push(format!("{path}: `{names_it}` does not name it"));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{SPDX, check_text};
+    use std::path::Path;
+
+    use super::{SPDX, check_links, check_page, check_text};
 
     fn breaches(path: &str, text: &str) -> Vec<String> {
         let mut found = Vec::new();
@@ -140,5 +158,36 @@ mod tests {
         assert_eq!(found("use crate::sync::AtomicU64; // atomic\n"), 0);
         assert_eq!(found("// core::sync::atomic, in a comment\n"), 0);
         assert_eq!(found(&"\n".repeat(500)), 1);
+    }
+
+    #[test]
+    fn a_link_leads_to_a_file_and_a_page_is_named() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let links = |path, text| {
+            let mut found = Vec::new();
+            check_links(&root, path, text, &mut found);
+            found.len()
+        };
+        assert_eq!(
+            links("docs/contexts.md", "[a](which-set.md), [b](../README.md)"),
+            0
+        );
+        assert_eq!(
+            links("docs/contexts.md", "[a](README.md), [b](missing.md)"),
+            2
+        );
+        assert_eq!(
+            links("README.md", "[a](docs/contexts.md#head) [b](https://a.b/c)"),
+            0
+        );
+        let page = |path| {
+            let mut found = Vec::new();
+            check_page(&root, path, &mut found);
+            found.len()
+        };
+        assert_eq!(
+            (page("docs/contexts.md"), page("docs/unheard-of.md")),
+            (0, 2)
+        );
     }
 }

@@ -6,6 +6,7 @@ use pasid::{IdSpace, Owned, Pasid, PasidWidth, Policy, Pool};
 
 use crate::{range, status};
 
+mod alias;
 mod sets;
 
 /// Constant, so it needs no memory and no initialiser that runs.

@@ -11,9 +11,11 @@ use pasid::{Handle, IdSpace, Owned, Pasid, Pool, Ref};
 
 use crate::{range, status};
 
+mod alias;
 mod flush;
 mod payloads;
 mod sets;
+mod sva;
 mod tables;
 
 /// Allocates in the range `first..=last` with the memory that is there.

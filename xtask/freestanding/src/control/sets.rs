@@ -3,8 +3,8 @@
 
 use core::mem::MaybeUninit;
 use pasid::{
-    Error, IoasidSet, Owned, Pasid, PasidWidth, Policy, Pool, RequesterId, Reuse, Scope, SetConfig,
-    Space, SpaceKind, Table, TableConfig,
+    Error, IoasidSet, Owned, Pasid, PasidCell, PasidWidth, Policy, Pool, Ref, RequesterId, Reuse,
+    Scope, SetConfig, Space, SpaceKind, Table, TableConfig,
 };
 
 use crate::{range, status};
@@ -85,11 +85,13 @@ pub extern "C" fn pasid_control_find_set(
     found.is_some()
 }
 
-/// How many tables and sets are open.
+/// How many tables and sets are open or not gone.
 #[unsafe(no_mangle)]
 pub extern "C" fn pasid_control_space_count(space: &Space) -> usize {
     let tables = space.tables().map_or(0, |tables| tables.len());
-    tables + space.sets().map_or(0, |sets| sets.len())
+    let sets = space.sets().map_or(0, |sets| sets.len());
+    let closed = space.closing_tables().map_or(0, |tables| tables.len());
+    tables + sets + closed + space.closing_sets().map_or(0, |sets| sets.len())
 }
 
 /// Reserves one PASID on every table, and takes that back.
@@ -200,4 +202,30 @@ pub unsafe extern "C" fn pasid_control_space_drop(
     unsafe { table.drop_in_place() };
     // SAFETY: as above.
     unsafe { space.drop_in_place() };
+}
+
+/// Makes the cell of an address space.
+#[unsafe(no_mangle)]
+pub extern "C" fn pasid_control_cell_new(
+    set: &'static IoasidSet,
+    stays: bool,
+    to: &mut MaybeUninit<PasidCell<&'static IoasidSet>>,
+) {
+    to.write(match stays {
+        true => PasidCell::new(set),
+        false => PasidCell::until_last_unbind(set),
+    });
+}
+
+/// Binds within `first..=last`, and grows the tree where it has to.
+#[unsafe(no_mangle)]
+pub extern "C" fn pasid_control_cell_bind(
+    cell: &PasidCell<&'static IoasidSet>,
+    first: u32,
+    last: u32,
+    word: u64,
+    raw: &mut u64,
+) -> i32 {
+    let bound = range(first, last).and_then(|range| cell.bind(range, word));
+    status(bound.map(Ref::into_raw), Some(raw))
 }

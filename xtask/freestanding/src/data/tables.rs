@@ -97,9 +97,12 @@ pub extern "C" fn pasid_data_table_fault_get(
     pasid: u32,
     to: &mut MaybeUninit<Fault<Held>>,
     word: &mut u64,
+    handle: &mut u64,
 ) -> i32 {
     let fault = Pasid::new(pasid).and_then(|pasid| table.fault_get(pasid));
-    let fault = fault.inspect(|fault| *word = fault.word());
+    let fault = fault.inspect(|fault| {
+        (*word, *handle) = (fault.word(), fault.handle().to_raw());
+    });
     place(fault, to)
 }
 
