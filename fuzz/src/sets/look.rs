@@ -7,7 +7,7 @@ use crate::sets::flush::flush_all;
 use crate::sets::model::Numbers;
 use crate::sets::op::Op;
 use crate::sets::report::Report;
-use pasid::{IoasidSet, Pasid, PasidRange, Statistics};
+use pasid::{Error, IoasidSet, Pasid, PasidRange, Statistics, Table};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -100,24 +100,40 @@ impl Run {
     }
 
     fn list_space(&mut self) -> Outcome {
-        let tables = self.space.tables().unwrap_or_default();
+        let (open, closing) = (self.space.tables(), self.space.closing_tables());
         let model = self.model.open_tables();
-        self.same("tables", tables.len(), model.len())?;
-        for (real, index) in tables.iter().zip(model) {
+        self.same_tables(open, model)?;
+        let model = self.model.closing_tables();
+        self.same_tables(closing, model)?;
+        let (open, closing) = (self.space.sets(), self.space.closing_sets());
+        let model = self.model.open_sets();
+        self.same_sets(open, model)?;
+        let model = self.model.closing_sets();
+        self.same_sets(closing, model)?;
+        let (real, model) = (self.space.capacity_left(), self.model.capacity_left());
+        self.same("capacity_left", real, model)
+    }
+
+    fn same_tables(&self, listed: Result<Vec<Table>, Error>, model: Vec<usize>) -> Outcome {
+        let listed = listed.unwrap_or_default();
+        self.same("tables", listed.len(), model.len())?;
+        for (real, index) in listed.iter().zip(model) {
             let same = self.tables[index].as_ref();
             let same = same.is_none_or(|table| table.is_same(real));
             self.same(("table in its place", index), same, true)?;
         }
-        let sets = self.space.sets().unwrap_or_default();
-        let model = self.model.open_sets();
-        self.same("sets", sets.len(), model.len())?;
-        for (real, index) in sets.iter().zip(model) {
+        Ok(())
+    }
+
+    fn same_sets(&self, listed: Result<Vec<IoasidSet>, Error>, model: Vec<usize>) -> Outcome {
+        let listed = listed.unwrap_or_default();
+        self.same("sets", listed.len(), model.len())?;
+        for (real, index) in listed.iter().zip(model) {
             let same = self.sets[index].as_ref();
             let same = same.is_none_or(|set| set.is_same(real));
             self.same(("set in its place", index), same, true)?;
         }
-        let (real, model) = (self.space.capacity_left(), self.model.capacity_left());
-        self.same("capacity_left", real, model)
+        Ok(())
     }
 
     /// What the observers were told since the last time.
@@ -202,19 +218,22 @@ impl Run {
                 self.model.drop_set(index);
             }
         }
-        let handles: Vec<_> = self.space.sets().unwrap_or_default();
-        for set in &handles {
+        for set in &self.space.sets().unwrap_or_default() {
             set.close();
+        }
+        // Also what waits of sets that nobody kept a handle of.
+        for set in &self.space.closing_sets().unwrap_or_default() {
             flush_all(set);
         }
-        drop(handles);
         let left = self.space.capacity_left();
-        let whole = match self.model.is_stranded() {
-            // Nobody has a handle any more to flush what waits.
-            true => left.max(self.model.capacity_left()),
-            false => self.model.whole_capacity(),
-        };
-        self.same("capacity at the end", left, whole)?;
+        self.same("capacity at the end", left, self.model.whole_capacity())?;
+        for table in &self.space.tables().unwrap_or_default() {
+            table.close();
+        }
+        self.tables.clear();
+        let sets = self.space.closing_sets().unwrap_or_default().len();
+        let tables = self.space.closing_tables().unwrap_or_default().len();
+        self.same("closed and there at the end", (sets, tables), (0, 0))?;
         Ok(self.report)
     }
 }

@@ -205,6 +205,15 @@ impl Model {
             .collect()
     }
 
+    /// `Space::closing_tables`.
+    pub fn closing_tables(&mut self) -> Vec<usize> {
+        self.forget_gone();
+        let tables = 0..self.tables.len();
+        tables
+            .filter(|&table| self.tables[table].closing && !self.tables[table].gone)
+            .collect()
+    }
+
     // ---- Sets --------------------------------------------------------------------
 
     fn reach(&self, new: &NewSet) -> Result<Reach, Error> {
@@ -305,6 +314,14 @@ impl Model {
         self.forget_gone();
         let sets = 0..self.sets.len();
         sets.filter(|&set| !self.sets[set].closing).collect()
+    }
+
+    /// `Space::closing_sets`.
+    pub fn closing_sets(&mut self) -> Vec<usize> {
+        self.forget_gone();
+        let sets = 0..self.sets.len();
+        sets.filter(|&set| self.sets[set].closing && !self.sets[set].gone)
+            .collect()
     }
 
     /// `IoasidSet::close`.

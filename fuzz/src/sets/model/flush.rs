@@ -297,11 +297,4 @@ impl Model {
     pub(crate) fn has_ticket(&self, holder: Holder) -> bool {
         self.tickets.values().any(|ticket| ticket.holder == holder)
     }
-
-    /// Whether PASIDs wait of sets that nobody has a handle of, nor of where they wait.
-    pub fn is_stranded(&self) -> bool {
-        self.sets
-            .iter()
-            .any(|set| !set.gone && !set.ended.is_empty())
-    }
 }
