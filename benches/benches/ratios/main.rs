@@ -6,9 +6,11 @@ mod alloc;
 mod attach;
 mod find;
 mod memory;
+mod payloads;
 mod quarantine;
 mod references;
 mod sets;
+mod snapshots;
 mod threads;
 
 use std::path::Path;
@@ -36,8 +38,10 @@ fn main() -> std::io::Result<()> {
     sets::run(&mut criterion, &mut report);
     quarantine::run(&mut criterion, &mut report);
     attach::run(&mut criterion, &mut report);
+    payloads::run(&mut criterion, &mut report);
     threads::run(&mut criterion, &mut report);
     memory::run(&mut report);
+    snapshots::run(&mut report);
     criterion.final_summary();
     // Without this option, which `cargo bench` gives, criterion only tries each
     // benchmark once.
