@@ -2,15 +2,18 @@
 //! `pasidctl`: PASIDs on the command line.
 
 mod machine;
+mod map;
 mod probe;
+mod restore;
 mod run;
+mod snapshot;
 
 use std::error::Error;
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::ErrorKind as Refusal;
 use clap::{Parser, Subcommand};
 
 /// What the exit code 2 says: the input cannot be used.
@@ -29,6 +32,12 @@ enum Command {
     Probe(probe::Args),
     /// Put a space under load on all CPUs, and check every rule while it runs
     Run(run::Args),
+    /// Describe a snapshot: its tables, its sets and how many PASIDs they have
+    Snapshot(snapshot::Args),
+    /// Say whether a snapshot can be restored
+    Restore(restore::Args),
+    /// Draw a snapshot: which numbers are live, freed, in quarantine, attached
+    Map(map::Args),
 }
 
 fn main() -> ExitCode {
@@ -39,11 +48,23 @@ fn main() -> ExitCode {
     let result: Result<ExitCode, Box<dyn Error>> = match cli.command {
         Command::Probe(args) => probe::run(&args).map_err(Into::into),
         Command::Run(args) => run::run(&args).map_err(Into::into),
+        Command::Snapshot(args) => snapshot::run(&args).map_err(Into::into),
+        Command::Restore(args) => restore::run(&args).map_err(Into::into),
+        Command::Map(args) => map::run(&args).map_err(Into::into),
     };
     result.unwrap_or_else(|error| {
         complain(&error);
         ExitCode::from(BAD_INPUT)
     })
+}
+
+/// Prints a result.
+fn print(text: &str) -> io::Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        // Whoever reads the output has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
 }
 
 /// Says in one line what is wrong. Where not even that can be written, the exit
@@ -57,9 +78,9 @@ fn complain(what: &dyn Display) {
 fn refuse(error: &clap::Error) -> ExitCode {
     if matches!(
         error.kind(),
-        ErrorKind::DisplayHelp
-            | ErrorKind::DisplayVersion
-            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        Refusal::DisplayHelp
+            | Refusal::DisplayVersion
+            | Refusal::DisplayHelpOnMissingArgumentOrSubcommand
     ) {
         error.exit();
     }

@@ -3,10 +3,11 @@
 
 mod report;
 
-use std::io::{self, ErrorKind, Write};
+use std::io;
 use std::process::ExitCode;
 
 use crate::machine::{MachineError, Source};
+use crate::print;
 
 /// The options of `pasidctl probe`. Without any it reads this machine.
 #[derive(Debug, clap::Args)]
@@ -44,9 +45,6 @@ pub fn run(args: &Args) -> Result<ExitCode, ProbeError> {
     } else {
         report::table(&machine)
     };
-    match writeln!(io::stdout(), "{text}") {
-        // Whoever reads the output has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        result => Ok(result.map(|()| ExitCode::SUCCESS)?),
-    }
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -17,6 +17,7 @@ mod finish;
 mod flush;
 mod id;
 mod layout;
+mod leaving;
 mod lookup;
 mod measure;
 mod options;
@@ -34,7 +35,7 @@ mod text;
 mod worker;
 mod world;
 
-use std::io::{self, ErrorKind, Write};
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -44,8 +45,9 @@ use hdrhistogram::CreationError;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pasid::{Pasid, Space, SpaceKind};
 
-use crate::complain;
 use crate::machine::MachineError;
+use crate::snapshot::file::{self, FileError};
+use crate::{complain, print};
 use layout::Builder;
 use measure::Meter;
 use plan::Plan;
@@ -56,7 +58,7 @@ use scarce::{Scarce, Second};
 use shadow::Row;
 use sides::{Side, Sides};
 use story::Story;
-use text::group;
+pub use text::group;
 use worker::Worker;
 use world::World;
 
@@ -126,6 +128,9 @@ pub enum RunError {
     /// A histogram could not be made.
     #[error("the times cannot be kept: {0}")]
     Histogram(#[from] CreationError),
+    /// The snapshot could not be written.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The result could not be turned into JSON.
     #[error("the result cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -139,6 +144,9 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`], and then nothing was printed that could be taken for a result.
 pub fn run(args: &Args) -> Result<ExitCode, RunError> {
+    if let Some(path) = &args.snapshot {
+        file::check_name(path)?;
+    }
     let machine = args.source.read_or_builtin()?;
     let plan = Plan::new(&machine, args.width, args.policy)?;
     let report = load(&plan, args)?;
@@ -147,11 +155,7 @@ pub fn run(args: &Args) -> Result<ExitCode, RunError> {
     } else {
         report.text()
     };
-    match writeln!(io::stdout(), "{text}") {
-        // Whoever reads the output has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-        result => result?,
-    }
+    print(&text)?;
     for complaint in report.complaints() {
         complain(&complaint);
     }
@@ -203,6 +207,9 @@ fn load(plan: &Plan, args: &Args) -> Result<Report, RunError> {
 
     // It stands in for one that has ended.
     let mut last = Worker::new(&world, seed, 0)?;
+    if let Some(path) = &args.snapshot {
+        file::write(path, &leaving::snapshot(&mut last)?)?;
+    }
     finish::finish(&mut last);
     let mut checked = last.checked;
     checked[Rule::Drain as usize] += story.judge(world.ledger());

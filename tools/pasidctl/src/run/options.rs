@@ -2,6 +2,7 @@
 //! The options of `pasidctl run`.
 
 use std::num::NonZeroU16;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -39,6 +40,10 @@ pub struct Args {
     /// Print one JSON object, with widths in bits, and no progress
     #[arg(long)]
     pub(super) json: bool,
+    /// Leave a snapshot of the space as it is when the load ends, as JSON (.json) or
+    /// postcard (.postcard)
+    #[arg(long, value_name = "FILE")]
+    pub(super) snapshot: Option<PathBuf>,
     /// Break a rule on purpose, to see its check fail
     #[arg(long, value_name = "RULE", value_enum, ignore_case = true)]
     pub(super) plant: Option<Rule>,
