@@ -463,3 +463,34 @@ fn nobody_finds_a_set_before_all_of_it_is_there() {
         .collect();
     assert_eq!(faults, [(0, 1), (1, 1)]);
 }
+
+#[test]
+fn new_numbers_fit_the_tables_to_which_they_are_attached() {
+    let space = both();
+    let device = table(&space, 20);
+    device
+        .join(RequesterId(1), width(8))
+        .expect("nothing is beyond");
+    device.preload(range(0, 255)).expect("memory");
+    let config = SetConfig::new(Scope::Global).policy(Policy::PreserveNarrow);
+    let users = space.add_set(config).expect("memory");
+    let free = users.alloc(users.range(), 1).expect("room");
+    let bound = users.alloc(range(1, 255), 2).expect("room");
+    let attachment = (&device)
+        .attach(&bound, 3)
+        .expect("free")
+        .commit()
+        .expect("open");
+    let taken = space.snapshot().expect("memory");
+
+    let other = both();
+    let narrow = table(&other, 6);
+    for tables in [&[][..], &[(0, &narrow)]] {
+        let restore = Restore::new(&taken).numbers(Numbers::New).on_tables(tables);
+        let restored = restore.into_space(&other).expect("there is room");
+        let now = |old: Handle| restored.handle_of(0, old).expect("restored").pasid();
+        assert!(now(bound.handle()).get() < 256 && now(free.handle()).get() > 255);
+        assert!(tables.is_empty() || now(bound.handle()).get() < 64);
+    }
+    drop(attachment);
+}

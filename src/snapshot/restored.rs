@@ -53,6 +53,8 @@ pub(super) struct RestoredSet {
 /// One PASID: what it was, and what is held of it and not claimed.
 pub(super) struct Item {
     pub(super) old: Handle,
+    /// The last number that fits all tables to which it is attached.
+    pub(super) last: Pasid,
     /// Once it is allocated.
     pub(super) new: Option<Handle>,
     pub(super) word: u64,
@@ -105,6 +107,7 @@ impl Item {
     pub(super) fn of(entry: &PasidEntry) -> Item {
         Item {
             old: entry.handle,
+            last: Pasid::MAX,
             new: None,
             word: entry.word,
             phase: entry.phase,

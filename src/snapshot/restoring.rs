@@ -11,7 +11,7 @@
 //! Sets are hidden until all has succeeded: nobody finds them by token or in lists, so nobody
 //! can have a reference, and what is undone was never anybody's.
 
-use super::checking::{check, numbers, words};
+use super::checking::{check, narrowed, numbers, words};
 use super::error::{Offence, Place, RestoreError};
 use super::restored::{Item, Placed, Restored, RestoredSet, RestoredTable};
 use super::{
@@ -46,7 +46,8 @@ pub enum Numbers {
     /// The same as before.
     #[default]
     Same,
-    /// New ones, by the policies of the sets, where the old ones may be in use: for guests,
+    /// New ones, by the policies of the sets and such that fit the tables to which each is
+    /// attached, where the old ones may be in use: for guests,
     /// which know their aliases and not these. What was in quarantine is left out, since no
     /// device here can remember its number, and so are cursors.
     New,
@@ -122,7 +123,7 @@ impl<'a> Restore<'a> {
     /// The first offence.
     pub fn check(&self) -> Result<(), RestoreError> {
         check(self.snapshot)?;
-        Plan::new(self.snapshot).map(|_| ())
+        Plan::new(self.snapshot, self.tables).map(|_| ())
     }
 
     /// Restores, and returns what is to be claimed.
@@ -140,7 +141,7 @@ impl<'a> Restore<'a> {
     pub fn into_space(self, space: &Space) -> Result<Restored, RestoreError> {
         self.check_tables()?;
         check(self.snapshot)?;
-        let plan = Plan::new(self.snapshot)?;
+        let plan = Plan::new(self.snapshot, self.tables)?;
         let mut restored = Restored::new();
         restored.aliases = plan.aliases;
         self.build(space, plan.sets, &mut restored)
@@ -280,31 +281,48 @@ impl<'a> Restore<'a> {
 
     /// Allocates each PASID, with the owner's reference.
     fn allocate(&self, index: u32, set: &mut RestoredSet) -> Done {
-        let source = &set.source;
+        // With new numbers those first that do not fit everywhere.
+        let turns: &[fn(&Item) -> bool] = match self.numbers {
+            Numbers::Same => &[|_| true],
+            Numbers::New => &[
+                |item| item.last < Pasid::MAX,
+                |item| item.last == Pasid::MAX,
+            ],
+        };
         let mut leaf = None;
-        for item in &mut set.items {
-            let pasid = item.old.pasid();
-            let out = RestoreError::refused(Place::Pasid { set: index, pasid });
-            let granted = match self.numbers {
-                Numbers::Same => {
-                    // Memory comes by leaves.
-                    if leaf.replace(pasid.get() / LEAF) != Some(pasid.get() / LEAF) {
-                        source.preload(pasid.into()).map_err(&out)?;
-                    }
-                    source.allocate_at(pasid, item.word)
-                }
-                Numbers::New if item.phase == PhaseSnapshot::Quarantined => continue,
-                Numbers::New => source.allocate_anywhere::<MAY_GROW>(source.range(), 0, item.word),
-            };
-            let granted = granted.map_err(&out)?;
-            let more = granted.slot.hold_more(item.beside_owner());
-            if more.is_err() {
-                // Others have found it, and taken what there is.
-                source.undo(granted.handle, granted.slot);
-                return Err(out(Error::TooManyReferences(granted.handle)));
+        for turn in turns {
+            for item in set.items.iter_mut().filter(|item| turn(item)) {
+                let pasid = item.old.pasid();
+                let out = RestoreError::refused(Place::Pasid { set: index, pasid });
+                self.allocate_one(&set.source, item, &mut leaf)
+                    .map_err(out)?;
             }
-            item.new = Some(granted.handle);
         }
+        Ok(())
+    }
+
+    fn allocate_one(&self, source: &Source, item: &mut Item, leaf: &mut Option<u32>) -> Answer<()> {
+        let pasid = item.old.pasid();
+        let granted = match self.numbers {
+            Numbers::Same => {
+                // Memory comes by leaves.
+                if leaf.replace(pasid.get() / LEAF) != Some(pasid.get() / LEAF) {
+                    source.preload(pasid.into())?;
+                }
+                source.allocate_at(pasid, item.word)?
+            }
+            Numbers::New if item.phase == PhaseSnapshot::Quarantined => return Ok(()),
+            Numbers::New => {
+                let fits = PasidRange::new(Pasid::ZERO, item.last)?;
+                source.allocate_anywhere::<MAY_GROW>(fits, 0, item.word)?
+            }
+        };
+        if granted.slot.hold_more(item.beside_owner()).is_err() {
+            // Others have found it, and taken what there is.
+            source.undo(granted.handle, granted.slot);
+            return Err(Error::TooManyReferences(granted.handle));
+        }
+        item.new = Some(granted.handle);
         Ok(())
     }
 
@@ -411,7 +429,7 @@ struct Plan {
 impl Plan {
     /// Of a snapshot that was checked. Fails if fewer references are held than attachments
     /// hold.
-    fn new(snapshot: &SpaceSnapshot) -> Done<Plan> {
+    fn new(snapshot: &SpaceSnapshot, there: &[(usize, &Table)]) -> Done<Plan> {
         let out = RestoreError::refused(Place::Snapshot);
         let mut sets = lists::with_room(snapshot.sets.len()).map_err(&out)?;
         for set in &snapshot.sets {
@@ -425,10 +443,13 @@ impl Plan {
         let aliases = copy(&snapshot.aliases).map_err(&out)?;
         let mut plan = Plan { sets, aliases };
         for (table, taken) in (0..).zip(&snapshot.tables) {
+            let mapped = there.iter().find(|&&(index, _)| index == table as usize);
+            let width = mapped.map_or_else(|| narrowed(taken), |(_, table)| table.width());
             for run in &taken.attachments {
                 for pasid in numbers(run) {
                     let place = Place::Attachment { table, pasid };
-                    plan.take_one(run.set, pasid, place)?;
+                    let item = plan.take_one(run.set, pasid, place)?;
+                    item.last = item.last.min(width.last());
                 }
             }
         }

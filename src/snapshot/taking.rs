@@ -218,7 +218,8 @@ fn space(
         let scope = scope(source, tables)?;
         let (taken, of_it) = set(source, scope)?;
         lists::push(&mut all_sets, taken)?;
-        settled &= of_it;
+        // What is being restored may yet be undone.
+        settled &= of_it && !source.is_hidden();
     }
     let built = shared.globals.tree.reserved();
     let added = shared.globals.added_reservations();
