@@ -315,7 +315,7 @@ impl Tree {
         Some(Entry { spot, slot })
     }
 
-    /// This space's tag in handles: of use to who has seen a slot.
+    /// This space's tag in handles: of use to who has seen a slot. 0 before there is one.
     #[inline(always)]
     pub(crate) fn tag(&self) -> u16 {
         // Relaxed: written before the first leaf was published, and the caller

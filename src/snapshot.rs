@@ -133,7 +133,8 @@ pub struct SetSnapshot {
     pub closing: bool,
     /// What the words stand for.
     pub payload: PayloadSnapshot,
-    /// Which id space the set's handles name: bits 20 to 31 of each raw handle.
+    /// Which id space the set's handles name: bits 20 to 31 of each raw handle. 0 where
+    /// that id space has not had a PASID yet, and so the set has none.
     pub tag: u16,
     /// The PASIDs, in ascending order.
     pub pasids: Vec<PasidRun>,

@@ -185,7 +185,9 @@ fn check_set(snapshot: &SpaceSnapshot, set: &SetSnapshot) -> Result<(), Offence>
     if set.payload == PayloadSnapshot::Value {
         return Err(Offence::Payload);
     }
-    if !Handle::is_tag(set.tag) {
+    // An id space that has never had a PASID has no tag yet.
+    let none_yet = set.tag == 0 && set.pasids.is_empty();
+    if !none_yet && !Handle::is_tag(set.tag) {
         return Err(Offence::Tag);
     }
     in_order(&set.ranges)?;

@@ -88,7 +88,8 @@ pub enum Offence {
     Kind,
     /// The payloads were values in the memory of who took the snapshot.
     Payload,
-    /// The set's handles would name no id space: the tag is 0 or has more than 12 bits.
+    /// The set's handles would name no id space: the tag has more than 12 bits, or it is 0
+    /// and the set has PASIDs.
     Tag,
     /// The set has not that PASID: outside its ranges, or beyond the width of its tables.
     OutsideSet,

@@ -136,7 +136,7 @@ fn set(source: &Source, scope: ScopeSnapshot) -> Result<(SetSnapshot, bool)> {
         reuse: source.reuse(),
         closing: source.is_closing(),
         payload,
-        tag: source.ids().tree.tag(),
+        tag: 0,
         pasids: Vec::new(),
         generations: Vec::new(),
         words: Vec::new(),
@@ -154,6 +154,8 @@ fn set(source: &Source, scope: ScopeSnapshot) -> Result<(SetSnapshot, bool)> {
             }
         }
     }
+    // After the scan, so that the first leaf, if there is one in it, has brought the tag.
+    taken.tag = source.ids().tree.tag();
     Ok((taken, settled))
 }
 
