@@ -178,6 +178,20 @@ impl Attach for Arc<Table> {}
 /// # Invariant
 /// The entry is reserved by this value alone. It stays where it is, since it lies in the
 /// table that is held, and a table's memory only grows.
+///
+/// ```
+/// # use pasid::{Attach, Error, PasidWidth, Pool, Scope, SetConfig, Space, SpaceKind, TableConfig};
+/// # let space = Space::new(SpaceKind::Tables);
+/// # let table = space.add_table(TableConfig::new(PasidWidth::new(8)?))?;
+/// # let set = space.add_set(SetConfig::new(Scope::Local(&table)))?;
+/// # table.preload(set.range())?;
+/// let owned = set.alloc(set.range(), 0)?;
+/// let attaching = table.attach(&owned, 0xD0)?;
+/// // ... the driver fails to write the entry, and backs out ...
+/// drop(attaching);
+/// assert!(table.attach(&owned, 0xD1)?.commit().is_ok());
+/// # Ok::<(), Error>(())
+/// ```
 #[must_use = "dropping it gives the entry back"]
 pub struct Attaching<T: Attach> {
     entry: NonNull<Entry<Source>>,
@@ -192,6 +206,20 @@ pub struct Attaching<T: Attach> {
 ///
 /// # Invariant
 /// It has the attachment's own reference. The entry stays, as with [`Attaching`].
+///
+/// ```
+/// # use pasid::{Attach, Error, PasidWidth, Pool, Scope, SetConfig, Space, SpaceKind, TableConfig};
+/// # let space = Space::new(SpaceKind::Tables);
+/// # let table = space.add_table(TableConfig::new(PasidWidth::new(8)?))?;
+/// # let set = space.add_set(SetConfig::new(Scope::Local(&table)))?;
+/// # table.preload(set.range())?;
+/// # let owned = set.alloc(set.range(), 0)?;
+/// let attachment = table.attach(&owned, 0xD0)?.commit()?;
+/// assert_eq!((attachment.pasid(), attachment.handle()), (owned.pasid(), owned.handle()));
+/// assert_eq!((attachment.replace(0xD1)?, attachment.word()), (0xD0, 0xD1));
+/// attachment.detach();
+/// # Ok::<(), Error>(())
+/// ```
 #[must_use = "dropping it detaches"]
 pub struct Attachment<T: Attach> {
     entry: NonNull<Entry<Source>>,
@@ -206,6 +234,19 @@ pub struct Attachment<T: Attach> {
 /// # Invariant
 /// It has a reference of its own on the attachment. The entry stays, as with
 /// [`Attaching`].
+///
+/// ```
+/// # use pasid::{Attach, Error, PasidWidth, Pool, Scope, SetConfig, Space, SpaceKind, TableConfig};
+/// # let space = Space::new(SpaceKind::Tables);
+/// # let table = space.add_table(TableConfig::new(PasidWidth::new(8)?))?;
+/// # let set = space.add_set(SetConfig::new(Scope::Local(&table)))?;
+/// # table.preload(set.range())?;
+/// # let owned = set.alloc(set.range(), 0)?;
+/// # let _attachment = table.attach(&owned, 0xD0)?.commit()?;
+/// let fault = table.fault_get(owned.pasid())?;
+/// assert_eq!((fault.handle(), fault.word()), (owned.handle(), 0xD0));
+/// # Ok::<(), Error>(())
+/// ```
 #[must_use = "dropping it gives the reference back"]
 pub struct Fault<T: Attach> {
     entry: NonNull<Entry<Source>>,

@@ -295,6 +295,19 @@ impl<T: sealed::Sealed> Flush for T {}
 ///
 /// # Invariant
 /// The batch belongs to this value alone, and is in flight if it says so.
+///
+/// ```
+/// use pasid::{Error, Flush, Pool, Reuse, Scope, SetConfig, Space, SpaceKind};
+/// let space = Space::new(SpaceKind::Global);
+/// let set = space.add_set(SetConfig::new(Scope::Global).reuse(Reuse::AfterFlush))?;
+/// drop(set.alloc(set.range(), 0)?);
+/// drop(space.begin_flush()); // The invalidation failed.
+/// let ticket = space.begin_flush();
+/// assert!(ticket.count() == 1 && ticket.ranges().map(|range| range.count()).sum::<u32>() == 1);
+/// assert_eq!(ticket.complete(), 1);
+/// assert!(space.begin_flush().is_empty());
+/// # Ok::<(), Error>(())
+/// ```
 #[must_use = "dropping it lets the batch wait for another flush"]
 pub struct Ticket<F: Flush> {
     holder: F,

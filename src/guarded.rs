@@ -231,6 +231,18 @@ impl<P: Guarded> IoasidSet<P> {
 }
 
 /// The live allocations of a range with their payloads; see [`IoasidSet::iter_guarded`].
+///
+/// ```
+/// use pasid::{Error, Guard, Pool, Scope, SetConfig, Space, SpaceKind};
+///
+/// let space = Space::new(SpaceKind::Global);
+/// let set = space.add_set_of::<Box<&str>>(SetConfig::new(Scope::Global))?;
+/// let owned = set.alloc(set.range(), Box::new("compositor"))?;
+/// let guard = Guard::new();
+/// let all: Vec<_> = set.iter_guarded(set.range(), &guard).collect();
+/// assert_eq!((all.len(), all[0].handle, *all[0].payload), (1, owned.handle(), "compositor"));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "an iterator does nothing until it is asked"]
 pub struct IterGuarded<'s, 'g, P: Guarded> {

@@ -12,6 +12,18 @@ use core::fmt;
 /// Where both kinds take the lowest free values of the same range, they mix, and a search
 /// looks at each 256 values in which there are both: 10 microseconds at 200,000. Give them
 /// ranges of their own, or one of them another [policy](crate::Policy).
+///
+/// ```
+/// use pasid::{Error, PasidWidth, Scope, SetConfig, Space, SpaceKind, TableConfig};
+///
+/// let space = Space::new(SpaceKind::Tables);
+/// let table = space.add_table(TableConfig::new(PasidWidth::MAX))?;
+/// assert!(space.add_set(SetConfig::new(Scope::Local(&table))).is_ok());
+/// let refused = space.add_set(SetConfig::new(Scope::Global)).err();
+/// assert!(matches!(refused, Some(Error::WrongKind { .. })));
+/// assert_eq!(SpaceKind::Tables.to_string(), "the sets of tables alone");
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]

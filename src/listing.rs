@@ -76,6 +76,21 @@ impl IdSpace {
 }
 
 /// The live allocations of a range, in ascending order; see [`IdSpace::iter`].
+///
+/// ```
+/// use pasid::{Error, Pool, Scope, SetConfig, Space, SpaceKind};
+///
+/// let space = Space::new(SpaceKind::Global);
+/// let set = space.add_set(SetConfig::new(Scope::Global))?;
+/// let one = set.alloc(set.range(), 10)?;
+/// let two = set.alloc(set.range(), 20)?;
+/// // A revoked PASID is not live, though it has a reference.
+/// let three = set.alloc(set.range(), 30)?.into_ref();
+/// set.revoke(three.handle())?;
+/// let words: Vec<u64> = set.iter(set.range()).map(|found| found.word).collect();
+/// assert_eq!(words, [one.word(), two.word()]);
+/// # Ok::<(), Error>(())
+/// ```
 #[must_use = "an iterator does nothing until it is asked"]
 pub struct Iter<'a, P = u64> {
     ids: &'a IdSpace,

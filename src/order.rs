@@ -9,6 +9,24 @@ use crate::pasid::Pasid;
 use crate::sync::{AtomicU32, Ordering, const_unless_loom};
 
 /// The order in which PASIDs are handed out.
+///
+/// ```
+/// use pasid::{Error, Policy, Pool, Scope, SetConfig, Space, SpaceKind};
+///
+/// let first_two = |policy| {
+///     let space = Space::new(SpaceKind::Global);
+///     let set = space.add_set(SetConfig::new(Scope::Global).policy(policy))?;
+///     let first = set.alloc(set.range(), 0)?.pasid().get();
+///     // It is free again.
+///     let second = set.alloc(set.range(), 0)?.pasid().get();
+///     Ok::<_, Error>([first, second])
+/// };
+/// assert_eq!(first_two(Policy::Lowest)?, [1, 1]);
+/// assert_eq!(first_two(Policy::Next)?, [1, 2]);
+/// assert_eq!(first_two(Policy::PreserveNarrow)?, [1 << 19, (1 << 19) + 1]);
+/// assert_eq!(first_two(Policy::Spread)?, [1, 1]);
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]

@@ -59,6 +59,28 @@ impl Held {
 /// with the last reference.
 ///
 /// Size: the way to hold the space, and 16 bytes.
+///
+/// ```
+/// use pasid::{Error, Owned, Pool, Scope, SetConfig, Space, SpaceKind};
+///
+/// let space = Space::new(SpaceKind::Global);
+/// let set = space.add_set(SetConfig::new(Scope::Global))?;
+/// let owned = set.alloc(set.range(), 1)?;
+/// assert_eq!((owned.pasid(), owned.replace(2), owned.word()), (owned.handle().pasid(), 1, 2));
+///
+/// // Through C, as one number.
+/// let raw = owned.into_raw();
+/// // SAFETY: from `into_raw` on a reference to the same set, and made into one once.
+/// let owned: Owned<&_> = unsafe { Owned::from_raw(&set, raw) }?;
+///
+/// // Freed, and its number comes free with the last reference.
+/// let (number, reference) = (owned.pasid(), owned.get()?);
+/// drop(owned);
+/// assert_eq!(set.alloc(number.into(), 0).err(), Some(Error::Exhausted { range: number.into() }));
+/// drop(reference);
+/// assert!(set.alloc(number.into(), 0).is_ok());
+/// # Ok::<(), Error>(())
+/// ```
 #[must_use = "dropping it frees the PASID"]
 pub struct Owned<S: Pool> {
     pool: S,
@@ -69,6 +91,20 @@ pub struct Owned<S: Pool> {
 /// owner. Dropping it gives the reference back.
 ///
 /// Size: the way to hold the space, and 16 bytes.
+///
+/// ```
+/// use pasid::{Error, Pool, Scope, SetConfig, Space, SpaceKind};
+///
+/// let space = Space::new(SpaceKind::Global);
+/// let set = space.add_set(SetConfig::new(Scope::Global))?;
+/// let reference = set.alloc(set.range(), 7)?.into_ref();
+/// let another = reference.try_clone()?;
+/// drop(reference);
+/// assert_eq!((another.word(), set.find(another.pasid())?.handle), (7, another.handle()));
+/// drop(another);
+/// assert_eq!(set.count_live(set.range()), 0);
+/// # Ok::<(), Error>(())
+/// ```
 #[must_use = "dropping it gives the reference back"]
 pub struct Ref<S: Pool> {
     pool: S,

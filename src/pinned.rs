@@ -17,6 +17,26 @@ use core::fmt;
 /// without it. Observers are told *reclaimed* when both the last reference and the pin are
 /// gone, and a payload that is dropped is so then. For hardware or firmware that was given
 /// a number and cannot say when it forgets it.
+///
+/// ```
+/// use pasid::{Error, Pool, Scope, SetConfig, Space, SpaceKind};
+///
+/// let space = Space::new(SpaceKind::Global);
+/// let set = space.add_set(SetConfig::new(Scope::Global))?;
+/// let owned = set.alloc(set.range(), 0)?;
+/// let pin = owned.pin()?;
+/// assert_eq!((pin.pasid(), pin.handle()), (owned.pasid(), owned.handle()));
+/// assert_eq!(owned.pin().err(), Some(Error::AlreadyPinned(pin.pasid())));
+///
+/// // The last reference goes, and the number does not come free.
+/// drop(owned);
+/// let number = pin.pasid();
+/// assert!(set.alloc(number.into(), 0).is_err());
+/// assert_eq!(set.statistics().pinned, 1);
+/// drop(pin);
+/// assert!(set.alloc(number.into(), 0).is_ok());
+/// # Ok::<(), Error>(())
+/// ```
 #[must_use = "dropping it takes the pin away"]
 pub struct Pinned<S: Pool> {
     pool: S,

@@ -225,6 +225,13 @@ impl fmt::Debug for SetConfig<'_> {
 /// assert_ne!(process.pasid(), a.pasid());
 /// let taken = process.pasid();
 /// assert_eq!(one.alloc(taken.into(), 0).err(), Some(Error::Exhausted { range: taken.into() }));
+/// // By handles alone, as a C driver has them.
+/// let raw = process.into_raw();
+/// // SAFETY: the owner's reference is held in raw form, and is given back once.
+/// unsafe { users.free(pasid::Handle::from_raw(raw)?) }?;
+/// // The driver of the other device unloads.
+/// other.close();
+/// assert!(other.is_closing() && other.statistics().freeing == 1);
 /// # Ok::<(), Error>(())
 /// ```
 #[doc(alias = "ioasid_set")]

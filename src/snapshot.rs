@@ -10,6 +10,65 @@
 //! as runs: which PASIDs in which state, which generations, and which words. Runs of one
 //! column go on where those of another end. So 2^20 PASIDs that were allocated one after
 //! the other take a few runs also where each has a word of its own.
+//!
+//! # By hand
+//! A set of two PASIDs on a table of 8 bits. One of them is attached, with a fault in flight,
+//! and is number 7 of a guest.
+//!
+//! ```
+//! use pasid::snapshot::*;
+//! use pasid::{Pasid, PasidWidth, Policy, RequesterId, Reuse, Space, SpaceKind};
+//!
+//! let [one, last] = [Pasid::new(1)?, Pasid::new(255)?];
+//! let width = PasidWidth::new(8)?;
+//! let table = TableSnapshot {
+//!     width,
+//!     reserved: vec![last.into()],
+//!     devices: vec![DeviceSnapshot { device: RequesterId(0x10), width }],
+//!     paused: false,
+//!     closing: false,
+//!     attachments: vec![AttachmentRun { first: one, count: 1, set: 0, detached: false, faults: 1 }],
+//!     words: vec![WordRun { count: 1, word: 0xD0, step: 0 }],
+//! };
+//! // Its own reference, the attachment's and the alias's.
+//! let phase = PhaseSnapshot::Live;
+//! let attached = PasidRun { first: one, count: 1, phase, pinned: false, own: true, references: 3 };
+//! let set = SetSnapshot {
+//!     version: VERSION,
+//!     quiescent: true,
+//!     scope: ScopeSnapshot::Local(0),
+//!     ranges: vec![pasid::PasidRange::new(one, last)?],
+//!     policy: Policy::Lowest,
+//!     cursors: vec![],
+//!     quota: Some(10),
+//!     token: None,
+//!     reuse: Reuse::Immediate,
+//!     closing: false,
+//!     payload: PayloadSnapshot::Word,
+//!     tag: 1,
+//!     pasids: vec![attached, PasidRun { first: Pasid::new(2)?, references: 1, ..attached }],
+//!     generations: vec![GenerationRun { count: 2, generation: 0 }],
+//!     words: vec![WordRun { count: 2, word: 0xFEED, step: 0 }],
+//! };
+//! let seven = AliasRun { first: Pasid::new(7)?, count: 1, host: one, below: None };
+//! let guest = VirtualTableSnapshot { width, set: 0, below: None, entries: vec![seven] };
+//! let snapshot = SpaceSnapshot {
+//!     version: VERSION,
+//!     quiescent: true,
+//!     kind: SpaceKind::Tables,
+//!     capacity: None,
+//!     reserved: vec![],
+//!     tables: vec![table],
+//!     sets: vec![set],
+//!     aliases: vec![AliasMapSnapshot { tables: vec![guest] }],
+//! };
+//!
+//! let space = Space::new(SpaceKind::Tables);
+//! let restored = Restore::new(&snapshot).into_space(&space)?;
+//! assert_eq!(restored.unclaimed().count(), 2);
+//! assert_eq!(space.snapshot()?.tables, snapshot.tables);
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
 
 use crate::kind::SpaceKind;
 use crate::order::Policy;

@@ -48,6 +48,18 @@ use registry::Registry;
 /// let dma = drivers.alloc(drivers.range(), 0)?;
 /// let process = users.alloc(users.range(), 0)?;
 /// assert_eq!((dma.pasid().get(), process.pasid().get()), (1, 2));
+/// // What there is, for who looks after the machine.
+/// assert!(SPACE.kind() == SpaceKind::Both && SPACE.tables()?[0].is_same(&table));
+/// assert!(SPACE.sets()?.len() == 2 && SPACE.find_set(7).is_none());
+/// assert!(SPACE.capacity_left().is_none() && SPACE.memory_bytes() > 0);
+/// let number = pasid::Pasid::new(100)?;
+/// SPACE.reserve(number)?;
+/// assert_eq!(users.alloc_at(number, 0).err(), Some(Error::Reserved(number)));
+/// SPACE.unreserve(number)?;
+///
+/// // Closed, and not gone before its last PASID and handle.
+/// drivers.close();
+/// assert_eq!((SPACE.sets()?.len(), SPACE.closing_sets()?.len()), (1, 1));
 /// # Ok::<(), Error>(())
 /// ```
 pub struct Space {

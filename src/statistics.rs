@@ -8,6 +8,29 @@ use crate::sync::{AtomicU64, Ordering};
 ///
 /// Live and freeing PASIDs are counted when this is asked for. Numbers of other calls
 /// running at that time are from one moment or another of it.
+///
+/// ```
+/// use pasid::{Error, Pool, Reuse, Scope, SetConfig, Space, SpaceKind};
+///
+/// let space = Space::new(SpaceKind::Global);
+/// let config = SetConfig::new(Scope::Global).quota(2).reuse(Reuse::AfterFlush);
+/// let set = space.add_set(config)?;
+/// let owned = set.alloc(set.range(), 0)?;
+/// drop(set.alloc(set.range(), 0)?);
+/// assert!(set.alloc(set.range(), 0).is_err());
+///
+/// let of = set.statistics();
+/// assert_eq!((of.live, of.freeing, of.waiting, of.pinned), (1, 0, 1, 0));
+/// let quota = of.quota.expect("it has one");
+/// assert_eq!((quota.limit, quota.used, quota.high_water, quota.allocations), (2, 2, 2, 2));
+/// assert_eq!(of.failures.quota, 1);
+///
+/// // Freed, and somebody has a reference.
+/// let _reference = owned.into_ref();
+/// set.free_all();
+/// assert_eq!(set.statistics().freeing, 1);
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]

@@ -95,6 +95,10 @@ enum Until {
 /// cell.retire();
 /// assert_eq!(cell.bind(users.range(), 0).err(), Some(Error::CellRetired));
 /// assert_eq!(users.count_live(users.range()), 0);
+/// // Another, whose PASID goes with the last binding.
+/// let cell = PasidCell::until_last_unbind(&users);
+/// drop(cell.bind(cell.pool().range(), 0xFEED)?);
+/// assert!(cell.find().is_none() && !cell.is_retired());
 /// # Ok::<(), Error>(())
 /// ```
 #[doc(alias = "iommu_mm")]

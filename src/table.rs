@@ -21,6 +21,19 @@ use heap::borrow::Cow;
 use heap::vec::Vec;
 
 /// What a table is made of.
+///
+/// ```
+/// use pasid::{Error, Pasid, PasidRange, PasidWidth, Space, SpaceKind, TableConfig};
+///
+/// // A table of 256 entries, of which the firmware keeps the last.
+/// let last = Pasid::new(255)?;
+/// let reserved = [PasidRange::from(last)];
+/// let config = TableConfig::new(PasidWidth::new(8)?).reserved(&reserved);
+/// let table = Space::new(SpaceKind::Tables).add_table(config)?;
+/// assert_eq!(table.width().last(), last);
+/// assert_eq!(table.reserve(last), Err(Error::Reserved(last)));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct TableConfig<'a> {
     pub(crate) width: PasidWidth,
@@ -68,7 +81,8 @@ pub struct TableCore {
 /// long as any of them. What is attached to it, see [`Attach`](crate::Attach).
 ///
 /// ```
-/// use pasid::{Error, PasidWidth, RequesterId, Space, SpaceKind, TableConfig};
+/// use pasid::{Attach, Error, Pasid, PasidWidth, Pool, RequesterId, Scope, SetConfig, Space};
+/// use pasid::{SpaceKind, TableConfig};
 ///
 /// let space = Space::new(SpaceKind::Both);
 /// let table = space.add_table(TableConfig::new(PasidWidth::MAX))?;
@@ -80,6 +94,24 @@ pub struct TableCore {
 /// assert_eq!(table.width().bits(), 16);
 /// table.leave(device)?;
 /// assert_eq!(table.width(), PasidWidth::MAX);
+/// // The firmware of the device turns out to keep a number, for now.
+/// let number = Pasid::new(5)?;
+/// table.reserve(number)?;
+/// let set = space.add_set(SetConfig::new(Scope::Local(&table)))?;
+/// assert_eq!(set.alloc_at(number, 0).err(), Some(Error::Reserved(number)));
+/// table.unreserve(number)?;
+/// let owned = set.alloc_at(number, 0)?;
+/// // A reset: nobody attaches until the device is back. It has memory for 256 numbers.
+/// table.preload(number.into())?;
+/// assert!(table.pause());
+/// assert_eq!(table.attach(&owned, 0).err(), Some(Error::Paused));
+/// assert!(table.resume());
+/// drop(table.attach(&owned, 0)?.commit()?);
+/// assert!(table.is_same(&table.clone()) && table.memory_bytes() > 0);
+///
+/// // The device is pulled out.
+/// table.close();
+/// assert!(table.is_closing() && set.is_closing());
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Clone)]

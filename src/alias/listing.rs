@@ -25,6 +25,23 @@ impl<S: Pool> VirtualTable<S> {
 }
 
 /// The entries of a virtual table within a range; see [`VirtualTable::aliases`].
+///
+/// ```
+/// use pasid::{Alias, AliasMap, Error, Pasid, PasidWidth, Pool, Scope, SetConfig, Space, SpaceKind};
+///
+/// let space = Space::new(SpaceKind::Global);
+/// let set = space.add_set(SetConfig::new(Scope::Global))?;
+/// let guest = AliasMap::new();
+/// let table = guest.add_table(PasidWidth::new(8)?, &set)?;
+/// let process = set.alloc(set.range(), 0)?;
+/// let number = Pasid::new(7)?;
+/// table.preload(number.into())?;
+/// table.attach(number, process.handle())?;
+///
+/// let all: Vec<Alias> = table.aliases(table.width().range()).collect();
+/// assert_eq!(all, [Alias { guest: number, handle: process.handle(), below: None }]);
+/// # Ok::<(), Error>(())
+/// ```
 #[must_use = "an iterator does nothing until it is asked"]
 pub struct Aliases<'a, S: Pool> {
     table: &'a VirtualTable<S>,

@@ -34,6 +34,41 @@ pub struct VirtualCore<S: Pool> {
 ///
 /// The numbers are the guest's: 0 is one like any other, since for a guest it may be the
 /// RID_PASID of its device. What a guest must not use it is for its caller to refuse.
+///
+/// ```
+/// use pasid::{AliasMap, Error, Pasid, PasidRange, PasidWidth, Pool, Scope, SetConfig, Space};
+/// use pasid::SpaceKind;
+///
+/// let space = Space::new(SpaceKind::Global);
+/// let set = space.add_set(SetConfig::new(Scope::Global))?;
+/// let [one, two, three] = [1, 2, 3].map(|number| Pasid::new(number).expect("20 bits"));
+///
+/// // A guest's device, and what a guest nested in it has there.
+/// let (outer, inner) = (AliasMap::new(), AliasMap::new());
+/// let table = outer.add_table(PasidWidth::new(10)?, &set)?;
+/// let nested = inner.add_nested(PasidWidth::new(8)?, &table)?;
+/// assert_eq!((table.width().bits(), table.pool().range()), (10, set.range()));
+/// assert!(nested.below().is_some_and(|below| below.is_same(&table)));
+///
+/// // An entry holds a reference, so the PASID stays although its owner frees it.
+/// table.preload(PasidRange::new(one, three)?)?;
+/// nested.preload(one.into())?;
+/// let process = set.alloc(set.range(), 0)?;
+/// let handle = process.handle();
+/// table.attach(two, handle)?;
+/// nested.attach_below(one, two)?;
+/// assert_eq!(table.attach(two, handle), Err(Error::AlreadyAttached(two)));
+/// assert_eq!(nested.find(one)?, handle);
+/// assert_eq!(nested.find_and_get(one)?.pasid(), process.pasid());
+///
+/// // The outer guest takes it away, and the nested guest no longer reaches it.
+/// assert_eq!(table.detach(two)?, handle);
+/// assert!(nested.find(one).is_err());
+/// nested.detach_all();
+/// drop(process);
+/// assert_eq!(set.statistics().freeing, 0);
+/// # Ok::<(), Error>(())
+/// ```
 pub struct VirtualTable<S: Pool> {
     pub(super) core: Counted<VirtualCore<S>>,
 }

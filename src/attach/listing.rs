@@ -25,6 +25,26 @@ impl Table {
 }
 
 /// The attachments of a table within a range; see [`Table::attachments`].
+///
+/// ```
+/// use pasid::{Attach, Attached, Error, PasidWidth, Pool, Scope, SetConfig, Space, SpaceKind};
+/// use pasid::TableConfig;
+///
+/// let space = Space::new(SpaceKind::Tables);
+/// let table = space.add_table(TableConfig::new(PasidWidth::new(8)?))?;
+/// let set = space.add_set(SetConfig::new(Scope::Local(&table)))?;
+/// let owned = set.alloc(set.range(), 0)?;
+/// let range = set.range();
+/// table.preload(range)?;
+/// let attachment = table.attach(&owned, 0xD0)?.commit()?;
+///
+/// // After a reset, all entries are written again.
+/// let all: Vec<Attached> = table.attachments(range).collect();
+/// assert_eq!(all, [Attached { pasid: owned.pasid(), word: 0xD0 }]);
+/// attachment.detach();
+/// assert_eq!(table.attachments(range).count(), 0);
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone)]
 #[must_use = "an iterator does nothing until it is asked"]
 pub struct Attachments<'a> {

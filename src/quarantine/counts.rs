@@ -19,6 +19,20 @@ pub(crate) struct Quarantine {
 }
 
 /// What the flushes of an id space came to, see [`Flush::flushes`](crate::Flush::flushes).
+///
+/// ```
+/// use pasid::{Error, Flush, Pool, Reuse, Scope, SetConfig, Space, SpaceKind};
+///
+/// let space = Space::new(SpaceKind::Global);
+/// let set = space.add_set(SetConfig::new(Scope::Global).reuse(Reuse::AfterFlush))?;
+/// drop((set.alloc(set.range(), 0)?, set.alloc(set.range(), 0)?));
+/// let ticket = space.begin_flush();
+/// assert_eq!(space.flushes().in_flight, 1);
+/// ticket.complete();
+/// let flushes = space.flushes();
+/// assert_eq!((flushes.in_flight, flushes.completed, flushes.returned), (0, 1, 2));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]

@@ -15,6 +15,23 @@ use crate::source::Source;
 use heap::vec::Vec;
 
 /// Alias maps of whatever pools, for [`Space::snapshot_with`](crate::Space::snapshot_with).
+///
+/// ```
+/// use pasid::{AliasMap, Error, Pasid, PasidWidth, Pool, Scope, SetConfig, Space, SpaceKind};
+///
+/// let space = Space::new(SpaceKind::Global);
+/// let set = space.add_set(SetConfig::new(Scope::Global))?;
+/// let guest = AliasMap::new();
+/// let table = guest.add_table(PasidWidth::new(8)?, &set)?;
+/// let (process, seven) = (set.alloc(set.range(), 0)?, Pasid::new(7)?);
+/// table.preload(seven.into())?;
+/// table.attach(seven, process.handle())?;
+///
+/// let taken = space.snapshot_with(&[&guest])?;
+/// let entry = taken.aliases[0].tables[0].entries[0];
+/// assert_eq!((entry.first, entry.count, entry.host), (seven, 1, process.pasid()));
+/// # Ok::<(), Error>(())
+/// ```
 pub trait Aliasing: sealed::Aliasing {}
 
 impl<S: Pool> Aliasing for AliasMap<S> {}

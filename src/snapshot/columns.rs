@@ -115,6 +115,25 @@ impl WordRun {
 }
 
 /// The PASIDs of a set; see [`SetSnapshot::entries`].
+///
+/// ```
+/// use pasid::snapshot::PhaseSnapshot;
+/// use pasid::{Error, Pool, Scope, SetConfig, Space, SpaceKind};
+///
+/// let space = Space::new(SpaceKind::Global);
+/// let set = space.add_set(SetConfig::new(Scope::Global))?;
+/// let (one, two) = (set.alloc(set.range(), 5)?, set.alloc(set.range(), 6)?);
+/// let held = two.get()?;
+/// drop(two);
+///
+/// let taken = set.snapshot()?;
+/// assert_eq!(taken.count(), 2);
+/// let all: Vec<_> = taken.entries().collect();
+/// assert_eq!((all[0].handle, all[0].word, all[0].own), (one.handle(), 5, true));
+/// assert_eq!((all[1].handle, all[1].phase), (held.handle(), PhaseSnapshot::Freeing));
+/// assert_eq!((all[1].own, all[1].pinned, all[1].references), (false, false, 1));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "an iterator does nothing until it is asked"]
 pub struct PasidEntries<'a> {

@@ -8,6 +8,28 @@ use core::fmt;
 
 /// Why a snapshot was not restored: the first thing found wrong, and where. The space is
 /// as it was before, but for memory that was put in place.
+///
+/// ```
+/// use pasid::snapshot::{Offence, Place, Restore, VERSION};
+/// use pasid::{Error, Pool, Scope, SetConfig, Space, SpaceKind};
+///
+/// let space = Space::new(SpaceKind::Global);
+/// let set = space.add_set(SetConfig::new(Scope::Global))?;
+/// let owned = set.alloc(set.range(), 0)?;
+/// let mut taken = space.snapshot()?;
+///
+/// // There it is live already.
+/// let error = Restore::new(&taken).into_space(&space).expect_err("it collides");
+/// assert_eq!(error.place, Place::Pasid { set: 0, pasid: owned.pasid() });
+/// assert!(matches!(error.offence, Offence::Refused(Error::InUse(_))));
+///
+/// // Written by who knows more.
+/// taken.version = VERSION + 1;
+/// let error = Restore::new(&taken).check().expect_err("it is newer");
+/// assert_eq!(error.offence, Offence::Version { found: 2 });
+/// assert_eq!(error.to_string(), "snapshot: written in version 2, and 1 is known");
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct RestoreError {

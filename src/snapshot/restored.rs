@@ -26,6 +26,44 @@ mod claiming;
 ///
 /// Who held something names it as before, by the old handle or number, and gets what holds
 /// it now. Dropping this gives back what was not claimed, as if its holders had.
+///
+/// ```
+/// use pasid::snapshot::{Numbers, Restore};
+/// use pasid::{Attach, PasidWidth, Pool, Scope, SetConfig, Space, SpaceKind, TableConfig};
+///
+/// let space = Space::new(SpaceKind::Tables);
+/// let table = space.add_table(TableConfig::new(PasidWidth::new(8)?))?;
+/// let set = space.add_set(SetConfig::new(Scope::Local(&table)))?;
+/// table.preload(set.range())?;
+/// let owned = set.alloc(set.range(), 0xED)?;
+/// let (reference, pin) = (owned.get()?, owned.pin()?);
+/// let attachment = table.attach(&owned, 7)?.commit()?;
+/// let fault = table.fault_get(owned.pasid())?;
+/// let forgotten = set.alloc(set.range(), 0)?;
+/// let taken = space.snapshot()?;
+///
+/// let host = Space::new(SpaceKind::Tables);
+/// let mut restored = Restore::new(&taken).numbers(Numbers::New).into_space(&host)?;
+/// let set = restored.set::<u64>(0).expect("a set of words");
+/// let table = restored.table(0).expect("its table").clone();
+/// let owned_here = restored.claim(&set, owned.handle())?;
+/// let here = owned_here.handle();
+/// assert_eq!(restored.handle_of(0, owned.handle()), Some(here));
+/// assert_eq!(restored.claim_ref(&set, reference.handle())?.handle(), here);
+/// assert_eq!(restored.claim_pin(&set, pin.handle())?.handle(), here);
+/// assert_eq!(restored.claim_attachment(&table, attachment.pasid())?.handle(), here);
+/// assert_eq!(restored.claim_fault(&table, fault.pasid())?.handle(), here);
+///
+/// // What nobody claims.
+/// assert_eq!(restored.unclaimed_attachments().count(), 0);
+/// assert_eq!(restored.unclaimed_faults().count(), 0);
+/// let left = restored.unclaimed().next().expect("one");
+/// assert_eq!((left.old, left.own, left.pinned), (forgotten.handle(), true, false));
+/// assert_eq!((left.references, left.aliases), (0, 0));
+/// restored.drop_unclaimed();
+/// assert_eq!(set.find(left.new.pasid()).is_ok(), false);
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
 #[must_use = "what is not claimed is given back when it is dropped"]
 pub struct Restored {
     pub(super) tables: Vec<RestoredTable>,
