@@ -233,6 +233,13 @@ impl State {
         self.0 & OWN != 0
     }
 
+    /// Whether the last reference was given back, and whoever did that is about to say what
+    /// comes after it.
+    pub(crate) const fn is_ending(self) -> bool {
+        let unpinned = State(self.0 & !PIN);
+        self.references() == 0 && (unpinned.is(Phase::Live) || unpinned.is(Phase::Freeing))
+    }
+
     /// Whether the PASID is reserved.
     pub(crate) const fn is_reserved(self) -> bool {
         self.is(Phase::Reserved)

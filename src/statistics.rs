@@ -37,7 +37,8 @@ use crate::sync::{AtomicU64, Ordering};
 pub struct Statistics {
     /// PASIDs that are live.
     pub live: u32,
-    /// PASIDs that were revoked and wait for their last reference.
+    /// PASIDs that were revoked and wait for their last reference, with those whose last
+    /// reference is just going.
     pub freeing: u32,
     /// PASIDs whose last reference is gone and that await a flush.
     pub waiting: u32,

@@ -196,6 +196,8 @@ pub enum Mutation {
     GetForgetsClosing,
     /// A closed set is forgotten while somebody has a handle or a PASID of it.
     ForgottenWhileHeld,
+    /// Who counts PASIDs leaves out one whose last reference is just going.
+    EndingNotCounted,
     /// An observer is told of a reclaimed PASID after its bit was given back.
     ReclaimedToldLate,
     /// An observer is told of a reclaimed PASID by whoever gives back the last reference,

@@ -244,3 +244,51 @@ fn reclaimed_is_told_before_the_flush_can_have_the_pasid() {
     model.canary(Mutation::ReclaimedToldLate, message);
     model.canary(Mutation::WaitRelaxed, message);
 }
+
+/// One gives back the last reference while another counts: it is freed, or waits.
+fn last_put_against_count() {
+    let (_space, set, owned) = owned();
+    let last = owned.get().expect("nobody frees yet");
+    drop(owned);
+    let (of, ()) = beside(
+        {
+            let set = set.clone();
+            move || set.statistics()
+        },
+        move || drop(last),
+    );
+    assert_eq!(of.freeing + of.waiting, 1, "a PASID was not counted");
+    assert_waited_once(&set, &[]);
+}
+
+#[test]
+fn a_pasid_whose_last_reference_goes_is_counted() {
+    let model = Model::new("waiting: count | put", 33, last_put_against_count);
+    model.check();
+    model.canary(Mutation::EndingNotCounted, "a PASID was not counted");
+}
+
+/// The same beside a snapshot: if it says that it was quiescent, it has the PASID.
+fn last_put_against_snapshot() {
+    let (_space, set, owned) = owned();
+    let last = owned.get().expect("nobody frees yet");
+    drop(owned);
+    let (taken, ()) = beside(
+        {
+            let set = set.clone();
+            move || set.snapshot().expect("memory")
+        },
+        move || drop(last),
+    );
+    let whole = !taken.quiescent || taken.count() == 1;
+    assert!(whole, "a quiescent snapshot lacks a PASID");
+    assert_waited_once(&set, &[]);
+}
+
+#[test]
+fn a_quiescent_snapshot_has_the_pasid_whose_last_reference_goes() {
+    let model = Model::new("waiting: snapshot | put", 178, last_put_against_snapshot);
+    model.check();
+    let message = "a quiescent snapshot lacks a PASID";
+    model.canary(Mutation::EndingNotCounted, message);
+}

@@ -25,6 +25,7 @@ use crate::slot::Slot;
 use crate::source::{Reach, Source};
 use crate::space::Space;
 use crate::state::{Sought, State};
+use crate::sync::{Mutation, planted};
 use crate::table::Table;
 use heap::vec::Vec;
 
@@ -148,6 +149,11 @@ fn set(source: &Source, scope: ScopeSnapshot) -> Result<(SetSnapshot, bool)> {
             settled = false;
             continue;
         };
+        if state.is_ending() && !planted(Mutation::EndingNotCounted) {
+            // Of whatever set: a call is in the midst of it, also if both scans see that.
+            settled = false;
+            continue;
+        }
         if state.set() == source.index() {
             if let Some(entry) = entry(source, taken.closing, pasid, state, word) {
                 taken.push(entry)?;

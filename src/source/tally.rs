@@ -3,7 +3,8 @@
 
 use super::Source;
 use crate::listing::Iter;
-use crate::state::Sought;
+use crate::state::{Sought, State};
+use crate::sync::{Mutation, planted};
 
 /// PASIDs of a set, by phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,10 +38,15 @@ impl Source {
                 tally.waiting += 1;
             } else if state.live().is_ok() && !closing {
                 tally.live += 1;
-            } else if state.references() > 0 {
+            } else if state.references() > 0 || is_ending(state) {
                 tally.freeing += 1;
             }
         }
         tally
     }
+}
+
+/// Whether the last reference is just going: it waits, or is free, only when that is done.
+fn is_ending(state: State) -> bool {
+    state.is_ending() && !planted(Mutation::EndingNotCounted)
 }
