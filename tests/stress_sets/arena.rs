@@ -235,8 +235,10 @@ impl Arena {
     pub fn replace_set(&self, index: usize) {
         let mut place = self.sets[index].lock().expect("no thread panicked");
         let set = &*place.set;
-        if place.tables.iter().any(|cell| cell.table.is_closing()) {
-            // Closed with its table, or a group that allocates no more.
+        // A group allocates no more as soon as one of its tables closes; the set of a table
+        // that is just being closed may yet be open.
+        let mut closing = place.tables.iter().map(|cell| cell.table.is_closing());
+        if set.is_closing() || place.tables.len() > 1 && closing.any(|closing| closing) {
             assert_eq!(set.alloc(place.info.range, 0).err(), Some(Error::Closing));
         }
         set.close();
