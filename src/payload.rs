@@ -43,7 +43,8 @@ pub(crate) mod sealed {
 
 /// Retires a word: drops what stands behind it once nobody can see it any more.
 ///
-/// It must be given a word of the type that it was made for, which its slot has lost, once.
+/// # Safety
+/// The word must be of the type that this was made for, lost by its slot, and retired once.
 pub(crate) type Dispose = unsafe fn(u64);
 
 /// What a PASID carries for its owner: a word (`u64`), a `&'static T`, or nothing (`()`);

@@ -3,23 +3,14 @@
 
 mod common;
 
-use common::allocator::{Calls, Instrumented, counted};
+use common::allocator::{Calls, Instrumented, counted, without_allocator};
 use common::sets::{both, global};
 use common::{pasid, range, width};
 use pasid::{AliasMap, Error, IoasidSet, Pool};
-use std::hint::black_box;
 use std::sync::Arc;
 
 #[global_allocator]
 static ALLOCATOR: Instrumented = Instrumented;
-
-/// Runs `work`, and asserts that it asked nothing of the allocator.
-#[track_caller]
-fn without_allocator<T>(call: &str, work: impl FnOnce() -> T) -> T {
-    let (result, asked) = counted(|| black_box(work()));
-    assert_eq!(asked, Calls::default(), "{call}");
-    result
-}
 
 #[test]
 fn data_calls_ask_nothing_of_the_allocator() {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::allocator::{Calls, Instrumented, counted};
+use common::allocator::{Instrumented, counted, without_allocator};
 use common::{alloc, free_raw, handle, owned_from, pasid, put_raw, range, ref_from};
 use pasid::{Error, IdSpace, Owned, PasidWidth, Policy, Pool, Ref};
 use std::hint::black_box;
@@ -19,14 +19,6 @@ fn space(policy: Policy) -> IdSpace {
     let space = IdSpace::new(PasidWidth::MAX).with_policy(policy);
     space.preload(range(0, LAST)).unwrap();
     space
-}
-
-/// Runs `work`, and asserts that it asked nothing of the allocator.
-#[track_caller]
-fn without_allocator<T>(call: &str, work: impl FnOnce() -> T) -> T {
-    let (result, asked) = counted(|| black_box(work()));
-    assert_eq!(asked, Calls::default(), "{call}");
-    result
 }
 
 #[test]

@@ -3,14 +3,13 @@
 
 mod common;
 
-use common::allocator::{Calls, Instrumented, counted};
+use common::allocator::{Instrumented, counted, without_allocator};
 use common::sets::{free, put, table};
 use common::{handle, pasid, range};
 use pasid::{
     Attach, Error, Flush, IoasidSet, Owned, PasidRange, Plain, Policy, Pool, Reuse, Scope,
     SetConfig, Space, SpaceKind, Table,
 };
-use std::hint::black_box;
 use std::sync::Arc;
 
 #[global_allocator]
@@ -18,14 +17,6 @@ static ALLOCATOR: Instrumented = Instrumented;
 
 /// PASIDs that have memory: 1 ..= 1023, of which 0 is reserved.
 const LAST: u32 = 1_023;
-
-/// Runs `work`, and asserts that it asked nothing of the allocator.
-#[track_caller]
-fn without_allocator<T>(call: &str, work: impl FnOnce() -> T) -> T {
-    let (result, asked) = counted(|| black_box(work()));
-    assert_eq!(asked, Calls::default(), "{call}");
-    result
-}
 
 fn grown() -> PasidRange {
     range(0, LAST)

@@ -4,23 +4,15 @@
 mod common;
 
 use common::sets::{both, global, group, local, set, table, take};
+use common::snapshots::plain;
 use common::{pasid, range, width};
-use pasid::snapshot::{Numbers, Offence, PhaseSnapshot, Place, Restore, SpaceSnapshot};
+use pasid::snapshot::{Numbers, Offence, PhaseSnapshot, Place, Restore};
 use pasid::{
     AliasMap, Attach, Error, Flush, Handle, Observer, Policy, Pool, RequesterId, Reuse, Scope,
     SetConfig, Space, SpaceKind, TableConfig,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-
-/// A snapshot without what names the id spaces and how often their PASIDs were allocated.
-fn plain(mut snapshot: SpaceSnapshot) -> SpaceSnapshot {
-    for set in &mut snapshot.sets {
-        set.tag = 0;
-        set.generations.clear();
-    }
-    snapshot
-}
 
 /// Everything at once; what is held is leaked into raw forms.
 fn busy() -> (Space, Vec<u64>) {

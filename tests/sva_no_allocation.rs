@@ -3,25 +3,16 @@
 
 mod common;
 
-use common::allocator::{Calls, Instrumented, counted};
+use common::allocator::{Instrumented, counted, without_allocator};
 use common::range;
 use common::sets::table;
 use pasid::{
     Error, IdSpace, PasidCell, PasidWidth, Pool, Reuse, Scope, SetConfig, Space, SpaceKind,
 };
-use std::hint::black_box;
 use std::sync::Arc;
 
 #[global_allocator]
 static ALLOCATOR: Instrumented = Instrumented;
-
-/// Runs `work`, and asserts that it asked nothing of the allocator.
-#[track_caller]
-fn without_allocator<T>(call: &str, work: impl FnOnce() -> T) -> T {
-    let (result, asked) = counted(|| black_box(work()));
-    assert_eq!(asked, Calls::default(), "{call}");
-    result
-}
 
 /// The life of cells on `set`, of which 0 ..= 255 have memory, with and without others.
 fn live<S: Pool<Payload = u64>>(set: S) {

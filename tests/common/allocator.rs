@@ -6,6 +6,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::hint::black_box;
 
 /// What one thread asked of the allocator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -93,6 +94,14 @@ pub fn counted<T>(work: impl FnOnce() -> T) -> (T, Calls) {
         live_bytes: after.live_bytes - before.live_bytes,
     };
     (result, asked)
+}
+
+/// Runs `work`, and asserts that it asked nothing of the allocator.
+#[track_caller]
+pub fn without_allocator<T>(call: &str, work: impl FnOnce() -> T) -> T {
+    let (result, asked) = counted(|| black_box(work()));
+    assert_eq!(asked, Calls::default(), "{call}");
+    result
 }
 
 /// Runs `work` in which only the first `more` allocations of this thread succeed.
